@@ -1,1 +1,1 @@
-
+"""What people edit (settings, catalogue) and what is derived from it. Pydantic only."""

@@ -1,0 +1,153 @@
+"""The common shape of all components: pure objects in, registered resources out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import pulumi_random as random
+from pydantic import BaseModel, ConfigDict
+
+from components.objects import IGNORE_CHANGES, Declared, GeneratedSecret, HelmRelease, Manifest
+
+
+class ComponentArgs(BaseModel):
+    """Base of every component's arguments: immutable, unknown arguments are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stack: str
+    """Name of the stack; goes into the labels of every object."""
+
+
+ArgsT = TypeVar("ArgsT", bound=ComponentArgs)
+
+
+class MeshComponent(pulumi.ComponentResource, Generic[ArgsT]):
+    """A ComponentResource whose children are exactly the objects its builder returns.
+
+    A subclass gives `token` (its Pulumi type, never renamed without an alias) and `build`. The
+    same `build` serves rendering, policies and lab, so nothing is registered that they don't see.
+    """
+
+    token: ClassVar[str]
+
+    objects: pulumi.Output[list[str]]
+    """Logical names of the registered objects."""
+
+    def __init__(self, name: str, args: ArgsT, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(self.token, name, None, opts)
+        releases: dict[str, pulumi.Resource] = {}
+        names: list[str] = []
+        for declared in self.build(args):
+            match declared:
+                case HelmRelease():
+                    after = [releases[earlier] for earlier in declared.after]
+                    releases[declared.name] = _release(declared, self, after)
+                    names.append(declared.name)
+                case GeneratedSecret():
+                    _secret(declared, self)
+                    names.append(logical_name(declared.namespace, declared.name))
+                case _:
+                    register(declared, pulumi.ResourceOptions(parent=self))
+                    names.append(
+                        logical_name(
+                            declared["metadata"].get("namespace"), declared["metadata"]["name"]
+                        )
+                    )
+        self.objects = pulumi.Output.from_input(names)
+        self.register_outputs({"objects": names})
+
+    @staticmethod
+    def build(args: Any) -> tuple[Declared, ...]:
+        """The component's objects; pure, and the same on every call."""
+        raise NotImplementedError
+
+
+def logical_name(namespace: str | None, name: str) -> str:
+    """Logical name of a child: readable, and stable whatever else is added."""
+    return f"{namespace}/{name}" if namespace else name
+
+
+_BUILT_IN: Mapping[tuple[str, str], Any] = {
+    ("v1", "ConfigMap"): kubernetes.core.v1.ConfigMap,
+    ("v1", "Namespace"): kubernetes.core.v1.Namespace,
+    ("v1", "Service"): kubernetes.core.v1.Service,
+    ("v1", "ServiceAccount"): kubernetes.core.v1.ServiceAccount,
+    ("apps/v1", "Deployment"): kubernetes.apps.v1.Deployment,
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): kubernetes.autoscaling.v2.HorizontalPodAutoscaler,
+    ("networking.k8s.io/v1", "NetworkPolicy"): kubernetes.networking.v1.NetworkPolicy,
+    ("policy/v1", "PodDisruptionBudget"): kubernetes.policy.v1.PodDisruptionBudget,
+}
+
+
+def register(manifest: Manifest, opts: pulumi.ResourceOptions) -> pulumi.Resource:
+    """Registers one object with the engine, key for key as it is.
+
+    Built-in kinds become their own Pulumi types (the provider then waits until they are ready);
+    everything else is a plain CustomResource, which previews without its CRD being installed.
+    """
+    metadata = manifest["metadata"]
+    name = logical_name(metadata.get("namespace"), metadata["name"])
+    if ignored := metadata.get("annotations", {}).get(IGNORE_CHANGES):
+        opts = pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(ignore_changes=ignored.split(","))
+        )
+    body = {key: value for key, value in manifest.items() if key not in {"apiVersion", "kind"}}
+    built_in = _BUILT_IN.get((manifest["apiVersion"], manifest["kind"]))
+    if built_in is not None:
+        return _registered(built_in(name, opts=opts, **_snake_case(body)))
+    return _registered(
+        kubernetes.apiextensions.CustomResource(
+            name, api_version=manifest["apiVersion"], kind=manifest["kind"], opts=opts, **body
+        )
+    )
+
+
+def _registered(resource: Any) -> pulumi.Resource:
+    assert isinstance(resource, pulumi.Resource)
+    return resource
+
+
+def _snake_case(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Top-level keys as the SDK's constructors name them; what lies below passes verbatim."""
+    return {
+        "".join(f"_{c.lower()}" if c.isupper() else c for c in key): value
+        for key, value in body.items()
+    }
+
+
+def _release(
+    release: HelmRelease, parent: pulumi.Resource, after: list[pulumi.Resource]
+) -> pulumi.Resource:
+    # Release, not Chart v4: Chart renders against the cluster even in preview, and Release leaves
+    # the fields that istiod patches into its webhooks out of the diff.
+    return kubernetes.helm.v3.Release(
+        release.name,
+        name=release.name,
+        namespace=release.namespace,
+        chart=release.chart,
+        version=release.version,
+        repository_opts={"repo": release.repository},
+        values=dict(release.values),
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=after),
+    )
+
+
+def _secret(secret: GeneratedSecret, parent: pulumi.Resource) -> pulumi.Resource:
+    name = logical_name(secret.namespace, secret.name)
+    password = random.RandomPassword(
+        name, length=secret.length, special=False, opts=pulumi.ResourceOptions(parent=parent)
+    )
+    return kubernetes.core.v1.Secret(
+        name,
+        metadata={
+            "name": secret.name,
+            "namespace": secret.namespace,
+            "labels": dict(secret.labels),
+        },
+        string_data={secret.key: password.result},
+        opts=pulumi.ResourceOptions(parent=parent),
+    )

@@ -1,0 +1,85 @@
+"""What builders hand on: plain Kubernetes objects, Helm releases, generated secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as it goes over the wire: apiVersion, kind, metadata and the rest."""
+
+IGNORE_CHANGES = "voicemesh.io/ignore-changes"
+"""Annotation: comma-separated property paths that another controller owns after creation.
+
+The engine gets them as `ignoreChanges`; without it `up` keeps the live values at these paths.
+"""
+PUBLIC_WITHOUT_TOKEN = "voicemesh.io/public-without-token"  # noqa: S105 - the name of an annotation
+"""Annotation `"true"` on an AuthorizationPolicy that lets clients in without a token."""
+REASON = "voicemesh.io/reason"
+"""Annotation: why the object opens something, in words for a reviewer."""
+
+
+@dataclass(frozen=True)
+class HelmRelease:
+    """One of Istio's own charts with typed values."""
+
+    name: str
+    namespace: str
+    chart: str
+    version: str
+    repository: str
+    values: Mapping[str, Any]
+    after: tuple[str, ...] = ()
+    """Names of releases of the same component that must be ready first."""
+
+
+@dataclass(frozen=True)
+class GeneratedSecret:
+    """A Secret whose one value is made at deployment and never stands in a file.
+
+    The engine makes it with pulumi-random and keeps it as a Pulumi secret; without the engine it
+    is made once, when the cluster has no such Secret yet.
+    """
+
+    name: str
+    namespace: str
+    key: str
+    length: int = 32
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+Declared = Manifest | HelmRelease | GeneratedSecret
+"""Anything a builder may return."""
+
+
+def labels(stack: str, component: str) -> dict[str, str]:
+    """The labels that every object of the stack carries."""
+    return {
+        "app.kubernetes.io/part-of": "voiceassistant",
+        "app.kubernetes.io/managed-by": "voicemesh",
+        "app.kubernetes.io/instance": stack,
+        "app.kubernetes.io/component": component,
+    }
+
+
+def labelled(stack: str, component: str, manifests: Iterable[Manifest]) -> tuple[Manifest, ...]:
+    """The manifests with the stack's labels; labels they have already are kept."""
+    common = labels(stack, component)
+    return tuple(
+        {
+            **manifest,
+            "metadata": {
+                **manifest["metadata"],
+                "labels": {**common, **manifest["metadata"].get("labels", {})},
+            },
+        }
+        for manifest in manifests
+    )
+
+
+def reference(manifest: Manifest) -> str:
+    """How messages name an object: `Kind namespace/name`."""
+    metadata = manifest["metadata"]
+    namespace = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{manifest['kind']} {namespace}{metadata['name']}"

@@ -1,0 +1,198 @@
+"""Stack files: from `Pulumi.<stack>.yaml`, or the engine's config, to `Settings`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from model.access import Catalogue
+from model.invalid import InvalidInput, describe
+from model.service import Service
+from model.settings import Override, Settings
+
+PROJECT = "voicemesh"
+ROOT = Path(__file__).resolve().parent.parent
+"""Root of the project: where `Pulumi.yaml` and the stack files lie."""
+
+
+def stacks(root: Path = ROOT) -> tuple[str, ...]:
+    """Names of the stacks that have a file in the project."""
+    return tuple(sorted(path.name.split(".")[1] for path in root.glob("Pulumi.*.yaml")))
+
+
+def load(stack: str, catalogue: Catalogue, root: Path = ROOT) -> Settings:
+    """The settings of one stack, checked against the catalogue.
+
+    Raises:
+        InvalidInput: the file is missing, is no YAML, or says something that is not allowed.
+    """
+    path = root / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        known = ", ".join(stacks(root)) or "none"
+        raise InvalidInput(f"{path.name}: there is no such stack file (stacks: {known})")
+    return parse(read(path), path.name, catalogue)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The `voicemesh:` keys of a stack file, without that prefix.
+
+    Raises:
+        InvalidInput: the file is no YAML, repeats a key, or is not a mapping under `config`.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except yaml.YAMLError as error:
+        text = " ".join(str(error).replace(f'in "{path}", ', "").split())
+        raise InvalidInput(f"{path.name}: {text}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{path.name}: not UTF-8: {error.reason} at byte {error.start}"
+        ) from None
+    config = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(config, dict):
+        raise InvalidInput(
+            f"{path.name}: there is no mapping `config` with {PROJECT}:... keys in it"
+        )
+    raw: dict[str, Any] = {}
+    for key, value in config.items():
+        namespace, _, name = str(key).partition(":")
+        if not name:
+            raise InvalidInput(
+                f"{path.name}: {key}: write the key with its project, {PROJECT}:{key}"
+            )
+        if namespace == PROJECT:
+            raw[name] = value
+    return raw
+
+
+def parse(raw: Mapping[str, Any], source: str, catalogue: Catalogue) -> Settings:
+    """Settings from the values of the `voicemesh:` keys.
+
+    Args:
+        raw: value by key, the key without `voicemesh:`.
+        source: name of the file for messages.
+        catalogue: what services, subsets and paths in the settings are held against.
+
+    Raises:
+        InvalidInput: naming file and key, what was found and what is allowed.
+    """
+    problems = [
+        f"{source}: {PROJECT}:{key}: the value is encrypted; no key of this project is secret,"
+        " set it in clear"
+        for key, value in raw.items()
+        if isinstance(value, dict) and set(value) == {"secure"}
+    ]
+    if problems:
+        raise InvalidInput(*problems)
+    try:
+        settings = Settings.model_validate(dict(raw), by_name=False, by_alias=True)
+    except ValidationError as error:
+        raise InvalidInput(
+            *(_line(source, key, _with_alternatives(key, text)) for key, text in describe(error))
+        ) from None
+    if mismatches := list(_mismatches(settings, catalogue)):
+        raise InvalidInput(*(_line(source, key, text) for key, text in mismatches))
+    return settings
+
+
+def adapted(catalogue: Catalogue, settings: Settings) -> Catalogue:
+    """The catalogue with the environment's overrides applied."""
+    services = []
+    for service in catalogue.services:
+        override = settings.services.get(service.name, Override())
+        changes = {
+            field: value
+            for field in ("timeout", "retries", "pool")
+            if (value := getattr(override, field)) is not None
+        }
+        services.append(Service.model_validate({**dict(service), **changes}))
+    return Catalogue(services=tuple(services))
+
+
+def _mismatches(settings: Settings, catalogue: Catalogue) -> list[tuple[str, str]]:
+    """What the settings name that the catalogue does not have."""
+    known = ", ".join(catalogue.names)
+    found: list[tuple[str, str]] = []
+    for key in ("traffic", "services"):
+        for name in getattr(settings, key):
+            if name not in catalogue.names:
+                found.append((f"{key}.{name}", f"{name!r} is not a service (services: {known})"))
+    for name, split in settings.traffic.items():
+        if name not in catalogue.names:
+            continue
+        subsets = [subset.name for subset in catalogue.service(name).subsets]
+        if not subsets:
+            found.append((f"traffic.{name}", f"{name} has no subsets to split its traffic over"))
+            continue
+        named = [(f"weights.{subset}", subset) for subset in split.weights]
+        named += [(f"cohorts.{i}.subset", cohort.subset) for i, cohort in enumerate(split.cohorts)]
+        for key, subset in named:
+            if subset not in subsets:
+                found.append(
+                    (
+                        f"traffic.{name}.{key}",
+                        f"{subset!r} is not a subset of {name} (subsets: {', '.join(subsets)})",
+                    )
+                )
+    paths = [route.path for _, route in catalogue.exposures]
+    limits = settings.rate_limits
+    for key, named_paths in (
+        ("routes", list(limits.routes)),
+        ("closedOnFailure", list(limits.closed_on_failure)),
+    ):
+        for path in named_paths:
+            if path not in paths:
+                found.append(
+                    (
+                        f"rateLimits.{key}.{path}",
+                        f"{path} is not a route of the catalogue (routes: {', '.join(paths)})",
+                    )
+                )
+    for name in settings.services:
+        if name in catalogue.names:
+            one = settings.model_copy(update={"services": {name: settings.services[name]}})
+            try:
+                adapted(catalogue, one)
+            except ValidationError as error:
+                found += [
+                    (f"services.{name}.{key}".rstrip("."), text) for key, text in describe(error)
+                ]
+    return found
+
+
+def _with_alternatives(key: str, text: str) -> str:
+    if text != "this key does not exist":
+        return text
+    model: Any = Settings
+    for part in key.split(".")[:-1]:
+        fields = {f.alias or n: f for n, f in getattr(model, "model_fields", {}).items()}
+        model = fields[part].annotation if part in fields else None
+    allowed = [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+    return f"{text} (allowed: {', '.join(sorted(allowed))})" if allowed else text
+
+
+def _line(source: str, key: str, text: str) -> str:
+    return f"{source}: {PROJECT}:{key}: {text}" if key else f"{source}: {text}"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key that stands twice is an error, not the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, dict | list):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be plain text", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
