@@ -170,7 +170,7 @@ class Authorization(Model):
         Annotated[str, Field(min_length=3, pattern=r"^[A-Za-z0-9._ /-]+$")], ...
     ] = ()
     """Products whose name anywhere in User-Agent, in any case, is refused."""
-    auditors: tuple[ServiceAccountRef, ...] = ()
+    metrics_readers: tuple[ServiceAccountRef, ...] = ()
     """Service accounts that may read metrics ports over mTLS (`namespace/name`)."""
 
 
