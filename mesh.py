@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from components.authentication import AuthenticationArgs, Authentications
+from components.authorization import AuthorizationArgs, Authorizations
 from components.component import ComponentArgs, MeshComponent
+from components.gateway import GatewayArgs, Gateways, bound
 from components.objects import Declared
+from components.service_traffic import ServiceTraffic, ServiceTrafficArgs
 from model.access import Catalogue
 from model.settings import Settings
 from model.stack_file import adapted
@@ -30,12 +34,113 @@ class Part:
         return self.component.build(self.args)
 
 
+class Mesh(NamedTuple):
+    """What every part is made from."""
+
+    stack: str
+    settings: Settings
+    catalogue: Catalogue
+
+
 def parts(stack: str, settings: Settings, catalogue: Catalogue) -> tuple[Part, ...]:
     """The whole mesh of one stack, each part after those it depends on."""
-    return tuple(_parts(stack, settings, adapted(catalogue, settings)))
+    mesh = Mesh(stack, settings, adapted(catalogue, settings))
+    return (
+        *_foundation(mesh),
+        *_security(mesh),
+        *_workloads(mesh),
+        *_edge(mesh),
+        *_telemetry(mesh),
+        *_routes(mesh),
+        *_monitoring(mesh),
+    )
 
 
-def _parts(stack: str, settings: Settings, catalogue: Catalogue) -> Iterator[Part]:
-    """Order: namespaces, control-plane, authentication, authorization, services, rate-limit, edge,
-    telemetry, then one part per service, gateway, monitoring."""
+def _foundation(mesh: Mesh) -> Iterator[Part]:
+    """Namespaces and control plane."""
+    yield from ()
+
+
+def _security(mesh: Mesh) -> Iterator[Part]:
+    """Who is who, who may do what: before anything that a policy protects."""
+    stack, settings, catalogue = mesh
+    yield Part(
+        "authentication",
+        Authentications,
+        AuthenticationArgs(
+            stack=stack, namespaces=settings.namespaces, authentication=settings.authentication
+        ),
+        after=(),
+    )
+    yield Part(
+        "authorization",
+        Authorizations,
+        AuthorizationArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            trust_domain=settings.control_plane.trust_domain,
+            public_hosts=settings.public_hosts,
+            authentication=settings.authentication,
+            authorization=settings.authorization,
+            catalogue=catalogue,
+            east_west=settings.gateway.east_west,
+            preflights=bool(settings.edge.cors.allowed_origins),
+        ),
+        after=("authentication",),
+    )
+
+
+def _workloads(mesh: Mesh) -> Iterator[Part]:
+    """Service accounts, Services and, where the stack runs them, the pods behind them."""
+    yield from ()
+
+
+def _edge(mesh: Mesh) -> Iterator[Part]:
+    """Rate-limit service, then what the gateway does to every request."""
+    yield from ()
+
+
+def _telemetry(mesh: Mesh) -> Iterator[Part]:
+    """Traces, metrics, access log."""
+    yield from ()
+
+
+def _routes(mesh: Mesh) -> Iterator[Part]:
+    """Each service's traffic, then the gateway that exposes them."""
+    stack, settings, catalogue = mesh
+    east_west = settings.gateway.east_west
+    for service in catalogue.services:
+        yield Part(
+            service.name,
+            ServiceTraffic,
+            ServiceTrafficArgs(
+                stack=stack,
+                service=service,
+                callees=tuple(callee.name for callee in catalogue.callees(service)),
+                namespaces=settings.namespaces,
+                public_hosts=settings.public_hosts,
+                gateways=tuple(bound(settings.namespaces, east_west=east_west)),
+                authentication=settings.authentication,
+                cors=settings.edge.cors,
+                split=settings.traffic.get(service.name),
+                zones=settings.zones,
+            ),
+            after=("authorization",),
+        )
+    yield Part(
+        "gateway",
+        Gateways,
+        GatewayArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            public_hosts=settings.public_hosts,
+            tls=settings.gateway.tls,
+            east_west=east_west,
+        ),
+        after=tuple(service.name for service in catalogue.services),
+    )
+
+
+def _monitoring(mesh: Mesh) -> Iterator[Part]:
+    """Monitors and alerts of the Prometheus operator."""
     yield from ()
