@@ -124,6 +124,7 @@ def _routes(mesh: Mesh) -> Iterator[Part]:
                 cors=settings.edge.cors,
                 split=settings.traffic.get(service.name),
                 zones=settings.zones,
+                collector=settings.telemetry.collector,
             ),
             after=("authorization",),
         )

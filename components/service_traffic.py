@@ -39,6 +39,8 @@ class ServiceTrafficArgs(ComponentArgs):
     cors: Cors
     split: Split | None
     zones: tuple[str, ...]
+    collector: str
+    """Host of the trace collector, which every proxy reports to."""
 
 
 class ServiceTraffic(MeshComponent[ServiceTrafficArgs]):
@@ -82,11 +84,11 @@ def _claim_headers(authentication: Authentication) -> tuple[str, ...]:
 
 
 def _sidecar(args: ServiceTrafficArgs) -> Manifest:
-    """The proxy hears of the services it may call, its egress hosts, and mesh infrastructure."""
+    """The proxy hears of the services it may call, its egress hosts and the trace collector."""
     namespace = args.namespaces.apps
     hosts = [f"./{service_host(callee, namespace)}" for callee in args.callees]
     hosts += [f"./{host}" for host in args.service.egress]
-    hosts.append(f"{args.namespaces.infra}/*")
+    hosts.append(f"*/{args.collector}")
     return Sidecar(
         metadata=ObjectMeta(name=args.service.name, namespace=namespace),
         spec=SidecarSpec(
