@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -71,18 +72,6 @@ def logical_name(namespace: str | None, name: str) -> str:
     return f"{namespace}/{name}" if namespace else name
 
 
-_BUILT_IN: Mapping[tuple[str, str], Any] = {
-    ("v1", "ConfigMap"): kubernetes.core.v1.ConfigMap,
-    ("v1", "Namespace"): kubernetes.core.v1.Namespace,
-    ("v1", "Service"): kubernetes.core.v1.Service,
-    ("v1", "ServiceAccount"): kubernetes.core.v1.ServiceAccount,
-    ("apps/v1", "Deployment"): kubernetes.apps.v1.Deployment,
-    ("autoscaling/v2", "HorizontalPodAutoscaler"): kubernetes.autoscaling.v2.HorizontalPodAutoscaler,
-    ("networking.k8s.io/v1", "NetworkPolicy"): kubernetes.networking.v1.NetworkPolicy,
-    ("policy/v1", "PodDisruptionBudget"): kubernetes.policy.v1.PodDisruptionBudget,
-}
-
-
 def register(manifest: Manifest, opts: pulumi.ResourceOptions) -> pulumi.Resource:
     """Registers one object with the engine, key for key as it is.
 
@@ -96,8 +85,11 @@ def register(manifest: Manifest, opts: pulumi.ResourceOptions) -> pulumi.Resourc
             opts, pulumi.ResourceOptions(ignore_changes=ignored.split(","))
         )
     body = {key: value for key, value in manifest.items() if key not in {"apiVersion", "kind"}}
-    built_in = _BUILT_IN.get((manifest["apiVersion"], manifest["kind"]))
-    if built_in is not None:
+    group, _, version = manifest["apiVersion"].rpartition("/")
+    if "." not in group or group.endswith(".k8s.io"):
+        # Imported when used: the SDK's modules are large, and rendering needs none of them.
+        module = f"pulumi_kubernetes.{group.split('.')[0] or 'core'}.{version}"
+        built_in = getattr(importlib.import_module(module), manifest["kind"])
         return _registered(built_in(name, opts=opts, **_snake_case(body)))
     return _registered(
         kubernetes.apiextensions.CustomResource(
