@@ -1,0 +1,179 @@
+"""Who the proxy takes the caller for: mutual TLS by PeerAuthentication, tokens by jwtRules."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from semantics.objects import MeshObjects, Object, Workload, namespace_of
+from semantics.request import Request, Token
+
+
+class MtlsMode(StrEnum):
+    """The effective mode of one port."""
+
+    STRICT = "STRICT"
+    PERMISSIVE = "PERMISSIVE"
+    DISABLE = "DISABLE"
+
+
+@dataclass(frozen=True)
+class Mtls:
+    """What PeerAuthentication says of a workload."""
+
+    mode: MtlsMode
+    ports: Mapping[int, MtlsMode]
+
+    def of(self, port: int) -> MtlsMode:
+        """The mode of a port."""
+        return self.ports.get(port, self.mode)
+
+
+def mtls(objects: MeshObjects, workload: Workload) -> Mtls:
+    """The merged PeerAuthentication: workload before namespace before mesh, UNSET inherits.
+
+    Of several in one scope Istio takes the oldest; in objects not yet applied that is the one
+    with the smaller creationTimestamp, or else the first.
+    """
+    root = objects.mesh.root_namespace
+    scopes: dict[str, Object] = {}
+    for policy in objects.applying(objects.peer_authentications, workload):
+        selects = bool(((policy.get("spec") or {}).get("selector") or {}).get("matchLabels"))
+        if namespace_of(policy) == root:
+            if selects:
+                continue  # Istio ignores a selector in the root namespace
+            scope = "mesh"
+        else:
+            scope = "workload" if selects else "namespace"
+        if scope not in scopes or _created(policy) < _created(scopes[scope]):
+            scopes[scope] = policy
+    mode = MtlsMode.PERMISSIVE
+    for scope in ("mesh", "namespace", "workload"):
+        mode = _mode((scopes.get(scope, {}).get("spec") or {}).get("mtls"), mode)
+    by_port = (scopes.get("workload", {}).get("spec") or {}).get("portLevelMtls") or {}
+    return Mtls(mode, {int(port): _mode(setting, mode) for port, setting in by_port.items()})
+
+
+def _mode(setting: Mapping[str, Any] | None, inherited: MtlsMode) -> MtlsMode:
+    value = (setting or {}).get("mode") or "UNSET"
+    return inherited if value == "UNSET" else MtlsMode(value)
+
+
+def _created(policy: Object) -> str:
+    return str((policy.get("metadata") or {}).get("creationTimestamp") or "9999")
+
+
+@dataclass(frozen=True)
+class JwtRule:
+    """One issuer that a workload knows."""
+
+    issuer: str
+    audiences: frozenset[str]
+    headers: frozenset[str]
+    """Headers where a token of this issuer is looked for."""
+    claim_headers: tuple[tuple[str, str], ...]
+    """(claim, header) pairs of outputClaimToHeaders."""
+    forwarded: bool
+    """Whether the token goes on to the application, and so to the next hop."""
+
+    def accepts(self, token: Token) -> bool:
+        """Whether the token is good under this rule."""
+        return (
+            token.valid
+            and token.header in self.headers
+            and (not self.issuer or token.issuer == self.issuer)
+            and (not self.audiences or bool(self.audiences & set(token.audiences)))
+        )
+
+
+def jwt_rules(objects: MeshObjects, workload: Workload) -> tuple[JwtRule, ...]:
+    """All rules of all RequestAuthentications that apply to the workload, by issuer."""
+    return tuple(
+        sorted(
+            (
+                _jwt_rule(rule)
+                for policy in objects.applying(objects.request_authentications, workload)
+                for rule in (policy.get("spec") or {}).get("jwtRules") or ()
+            ),
+            key=lambda rule: rule.issuer,
+        )
+    )
+
+
+def _jwt_rule(rule: Mapping[str, Any]) -> JwtRule:
+    named = {str(h["name"]).lower() for h in rule.get("fromHeaders") or ()}
+    elsewhere = rule.get("fromParams") or rule.get("fromCookies")
+    return JwtRule(
+        issuer=str(rule.get("issuer", "")),
+        audiences=frozenset(rule.get("audiences") or ()),
+        headers=frozenset(named or (() if elsewhere else ("authorization",))),
+        claim_headers=tuple(
+            (str(entry["claim"]), str(entry["header"]).lower())
+            for entry in rule.get("outputClaimToHeaders") or ()
+        ),
+        forwarded=bool(rule.get("forwardOriginalToken", False)),
+    )
+
+
+class RefusedToken(Exception):
+    """The token is not accepted; `status` is what the client sees (401, or 403 by audience)."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def authenticate(request: Request, rules: Iterable[JwtRule]) -> Request:
+    """The request as policies see it: with a verified token or none, claim headers rewritten.
+
+    A request without a token passes. A CORS preflight passes unread. Headers that a rule fills
+    from claims are removed when a client sends them itself.
+
+    Raises:
+        RefusedToken: there is a token where a rule looks for one, and no rule accepts it.
+    """
+    rules = tuple(rules)
+    if not rules or request.preflight:
+        return replace(request, token=None)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    for rule in rules:
+        for _, header in rule.claim_headers:
+            headers.pop(header, None)
+    token = request.token
+    if token is None or not any(token.header in rule.headers for rule in rules):
+        return replace(request, token=None, headers=headers)
+    accepting = next((rule for rule in rules if rule.accepts(token)), None)
+    if accepting is None:
+        raise _refusal(token, rules)
+    for claim, header in accepting.claim_headers:
+        value = _header_value(token, claim)
+        if value is not None:
+            headers[header] = value
+    return replace(request, headers=headers)
+
+
+def _refusal(token: Token, rules: Iterable[JwtRule]) -> RefusedToken:
+    if not token.valid:
+        return RefusedToken("the token is expired, not yet valid or wrongly signed", 401)
+    if any(token.issuer == rule.issuer for rule in rules):
+        return RefusedToken("the token is for another audience", 403)
+    return RefusedToken(f"no rule knows the token's issuer {token.issuer!r}", 401)
+
+
+def _header_value(token: Token, claim: str) -> str | None:
+    """A claim as header text: numbers and truth values as JSON, lists and objects in base64."""
+    value: Any = token.claims
+    for key in claim.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return None
+        value = value[key]
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, separators=(",", ":"))
+    if isinstance(value, bool | int | float):
+        return text
+    return base64.b64encode(text.encode()).decode()

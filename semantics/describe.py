@@ -1,0 +1,139 @@
+"""Callers and requests in words that a reviewer reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from semantics.conditions import Dimension
+from semantics.regions import OTHER_PORT
+from semantics.request import Token
+from semantics.witnesses import (
+    METHODS,
+    OTHER_HOST,
+    OTHER_METHOD,
+    OTHER_NAME,
+    OTHER_PATH,
+    OTHER_VALUE,
+)
+
+SHOWN = 6
+"""How many values of a list are written out."""
+
+
+def peers_text(peers: Iterable[str | None]) -> str:
+    """Callers: named identities first, then the groups that stand for many."""
+    peers = list(peers)
+    named = sorted(_peer_text(p) for p in peers if p is not None and OTHER_NAME not in p)
+    named = [n for n in named if "other.domain" not in n]
+    groups = []
+    stand_ins = [p for p in peers if p is not None and OTHER_NAME in p]
+    if any(p.endswith(f"/ns/{OTHER_NAME}/sa/{OTHER_NAME}") for p in stand_ins):
+        groups.append("any identity of the mesh")
+        named = [] if None in peers else named
+    else:
+        groups += [f"any other identity in {_namespace(p)}" for p in sorted(stand_ins)]
+    if None in peers:
+        groups.append("anyone without an identity (plaintext)")
+    if len(groups) == 2 and not named and groups[0].startswith("any identity"):
+        return "anyone"
+    return listed([*named, *groups])
+
+
+def _peer_text(peer: str) -> str:
+    parts = peer.split("/")
+    if len(parts) != 7:
+        return peer
+    domain = "" if parts[2] == "cluster.local" else f" of {parts[2]}"
+    return f"{parts[4]}/{parts[6]}{domain}"
+
+
+def _namespace(peer: str) -> str:
+    parts = peer.split("/")
+    return parts[4] if len(parts) == 7 else peer
+
+
+def values_text(dimension: Dimension, values: Sequence[Any]) -> str:
+    """A constraint on one dimension: `port 8080`, `GET or POST`, `with a token`."""
+    match dimension.kind:
+        case "port":
+            return _port_text(values)
+        case "method":
+            return _methods_text(values)
+        case "path":
+            return _named("path", [v for v in values if v != OTHER_PATH], OTHER_PATH in values)
+        case "host":
+            return _named("host", [v for v in values if v != OTHER_HOST], OTHER_HOST in values)
+        case "token":
+            return tokens_text(values)
+        case "header":
+            return _header_text(dimension.name, values)
+        case "remote_ip":
+            return "client address like " + listed(values)
+        case "source_ip":
+            return "sender address like " + listed(values)
+        case _:
+            return (
+                f"{dimension.kind.replace('_', ' ')} {dimension.name}".strip()
+                + " "
+                + listed("none" if v in (None, "") else v for v in values)
+            )
+
+
+def _port_text(values: Sequence[Any]) -> str:
+    named = [v for v in values if v != OTHER_PORT]
+    if OTHER_PORT in values:
+        return f"port {listed(named)} and any unnamed one" if named else "any port not named"
+    return f"port {listed(named)}"
+
+
+def _methods_text(values: Sequence[Any]) -> str:
+    if OTHER_METHOD in values:
+        missing = [m for m in METHODS if m not in values]
+        return f"any method but {listed(missing)}" if missing else "any method"
+    return " or ".join(values)
+
+
+def _named(word: str, values: Sequence[str], others: bool) -> str:
+    if not values:
+        return f"any other {word}"
+    return f"{word} {listed(values)}" + (f" and any other {word}" if others else "")
+
+
+def _header_text(name: str, values: Sequence[Any]) -> str:
+    present = [v for v in values if v is not None]
+    if not present:
+        return f"without header {name}"
+    named = [v for v in present if v != OTHER_VALUE]
+    text = f"header {name}: {listed(named) if named else 'any other value'}"
+    return text + (" or none" if None in values else "")
+
+
+def tokens_text(tokens: Sequence[Token | None]) -> str:
+    """What is asked of the token, as far as the classes tell."""
+    real = [t for t in tokens if t is not None]
+    if not real:
+        return "without a token"
+    if None in tokens:
+        return "with or without a token"
+    common = _common_claims(real)
+    return "with a token" + (f" ({common})" if common else "")
+
+
+def _common_claims(tokens: Sequence[Token]) -> str:
+    """Claims that all of the tokens have, with their values where there are few."""
+    names = set.intersection(*(set(t.claims) for t in tokens)) - {"iss", "sub", "aud"}
+    parts = []
+    for name in sorted(names):
+        values = sorted({str(t.claims[name]) for t in tokens} - {OTHER_VALUE})
+        others = any(t.claims[name] == OTHER_VALUE for t in tokens)
+        parts.append(f"any {name}" if others or not values else f"{name} {listed(values)}")
+    return ", ".join(parts)
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Values parted by commas; past SHOWN, how many more there are."""
+    texts = [str(value) for value in values]
+    if len(texts) <= SHOWN:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:SHOWN])} and {len(texts) - SHOWN} more"

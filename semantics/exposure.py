@@ -1,0 +1,367 @@
+"""What clients outside the mesh reach through the gateways, and what they must bring for it.
+
+A request is followed from the gateway's policies over the VirtualService route to the policies of
+the workload behind it, with the token or the claim headers that the gateway passes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import cached_property
+
+from semantics.authentication import RefusedToken, authenticate
+from semantics.authorization import Guard
+from semantics.conditions import Condition, Dimension
+from semantics.describe import listed, tokens_text
+from semantics.objects import MeshObjects, Workload
+from semantics.paths import normalize
+from semantics.regions import TOKEN, Space, space_of
+from semantics.request import Outcome, Request, Token, principal_of
+from semantics.routes import (
+    HttpRoute,
+    Server,
+    example_paths,
+    host_within,
+    http_routes,
+    servers,
+)
+from semantics.strings import ip_block
+
+
+class Level(IntEnum):
+    """What a client needs, the most open last."""
+
+    UNROUTED = 0
+    REFUSED = 1
+    CERTAIN_ADDRESSES = 2
+    CERTAIN_TOKENS = 3
+    ANY_TOKEN = 4
+    OPEN = 5
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """The level, and in words what is asked."""
+
+    level: Level
+    text: str
+    by: str = ""
+    """Who refuses or lets in."""
+
+
+UNROUTED = Requirement(Level.UNROUTED, "no route")
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """One class of requests from outside: host, path, methods, and the service it reaches."""
+
+    host: str
+    path: str
+    methods: tuple[str, ...]
+    service: str
+    requirement: Requirement
+
+
+@dataclass(frozen=True)
+class ExposureChange:
+    """What outside clients need for a class of requests, before and after."""
+
+    host: str
+    paths: tuple[str, ...]
+    methods: tuple[str, ...]
+    service: str
+    before: Requirement
+    after: Requirement
+
+    @property
+    def opens(self) -> bool:
+        """Whether less is asked than before."""
+        return self.after.level > self.before.level
+
+
+METHODS = Dimension("method")
+REMOTE_IP = Dimension("remote_ip")
+PATH = Dimension("path")
+
+
+@dataclass(frozen=True)
+class _Revision:
+    """One revision's gateways and routes."""
+
+    objects: MeshObjects
+
+    @cached_property
+    def servers(self) -> list[Server]:
+        return [s for s in servers(self.objects) if not s.mutual]
+
+    @cached_property
+    def routes(self) -> list[HttpRoute]:
+        return http_routes(self.objects)
+
+    @cached_property
+    def _guards(self) -> dict[str, Guard]:
+        return {}
+
+    def guard(self, workload: Workload) -> Guard:
+        return self._guards.setdefault(str(workload), Guard(workload, self.objects))
+
+    @cached_property
+    def _workloads(self) -> Mapping[tuple[str, str], tuple[Workload, ...]]:
+        found: dict[tuple[str, str], list[Workload]] = {}
+        for service in self.objects.of("Service"):
+            metadata, spec = service.get("metadata") or {}, service.get("spec") or {}
+            selector = spec.get("selector") or {}
+            namespace = str(metadata.get("namespace") or "default")
+            found[namespace, str(metadata.get("name"))] = [
+                w
+                for w in self.objects.workloads
+                if selector
+                and w.namespace == namespace
+                and selector.items() <= dict(w.labels).items()
+            ]
+        return {key: tuple(value) for key, value in found.items()}
+
+    def behind(self, namespace: str, service: str) -> tuple[Workload, ...]:
+        """The workloads of a service; without a Service object, the one of that name."""
+        known = self._workloads.get((namespace, service))
+        if known is not None:
+            return known
+        return tuple(
+            w for w in self.objects.workloads if w.namespace == namespace and w.name == service
+        )
+
+    def target_port(self, namespace: str, service: str, port: int | None) -> int:
+        for item in self.objects.of("Service"):
+            metadata = item.get("metadata") or {}
+            if metadata.get("name") != service or metadata.get("namespace") != namespace:
+                continue
+            for each in (item.get("spec") or {}).get("ports") or ():
+                target = each.get("targetPort", each.get("port"))
+                if port in (None, each.get("port")) and isinstance(target, int):
+                    return target
+        return port or 0
+
+
+def compare(old: MeshObjects, new: MeshObjects) -> list[ExposureChange]:
+    """Every class of outside requests for which more, less or something else is asked now."""
+    revisions = (_Revision(old), _Revision(new))
+    found: dict[tuple[str, str, Requirement, Requirement, tuple[str, ...]], list[str]] = {}
+    for host in sorted({r.host for revision in revisions for r in revision.routes}):
+        for path, methods, service, before, after in _host_rows(revisions, host):
+            if (before.level, before.text) != (after.level, after.text):
+                found.setdefault((host, service, before, after, methods), []).append(path)
+    changes = [
+        ExposureChange(host, tuple(dict.fromkeys(paths)), methods, service, before, after)
+        for (host, service, before, after, methods), paths in found.items()
+    ]
+    return sorted(
+        changes,
+        key=lambda c: (not c.opens, -c.after.level, c.host, c.paths, c.methods),
+    )
+
+
+def table(objects: MeshObjects) -> list[Exposed]:
+    """Everything that outside clients may address, and what it asks of them."""
+    revision = _Revision(objects)
+    return [
+        Exposed(host, path, methods, service, after)
+        for host in sorted({r.host for r in revision.routes})
+        for path, methods, service, _, after in _host_rows((revision, revision), host)
+    ]
+
+
+_Row = tuple[str, tuple[str, ...], str, Requirement, Requirement]
+
+
+def _host_rows(revisions: tuple[_Revision, _Revision], host: str) -> Iterator[_Row]:
+    """One row for each path and class of methods of a host."""
+    by_revision = [[r for r in revision.routes if r.host == host] for revision in revisions]
+    paths = {p for routes in by_revision for route in routes for p in example_paths(route)}
+    guards = _guards(revisions, by_revision)
+    space = space_of(guards, (), extra={PATH: sorted(paths)}) if guards else None
+    if space is None:
+        return
+    axis = space.axis(PATH)
+    if axis is not None:
+        # A path that a policy tells apart counts where a route takes it.
+        named = {value for each in axis.classes for value in each[:1]}
+        paths |= {p for p in named if any(_below(p, base) for base in paths)}
+    for path in sorted(paths):
+        for methods in _methods(space):
+            rows = [
+                _requirement(revision, routes, host, path, methods[0], space)
+                for revision, routes in zip(revisions, by_revision, strict=True)
+            ]
+            (before, was), (after, becomes) = rows
+            yield path, methods, becomes or was, before, after
+
+
+def _below(path: str, base: str) -> bool:
+    return path == base or path.startswith(base.rstrip("/") + "/")
+
+
+def _guards(
+    revisions: Sequence[_Revision], by_revision: Sequence[Sequence[HttpRoute]]
+) -> list[Guard]:
+    found: dict[int, Guard] = {}
+    for revision, routes in zip(revisions, by_revision, strict=True):
+        for server in revision.servers:
+            guard = revision.guard(server.workload)
+            found[id(guard)] = guard
+        for route in routes:
+            for namespace, service, _, _ in route.destinations():
+                for workload in revision.behind(namespace, service):
+                    guard = revision.guard(workload)
+                    found[id(guard)] = guard
+    return list(found.values())
+
+
+def _methods(space: Space) -> list[tuple[str, ...]]:
+    axis = space.axis(METHODS)
+    return [tuple(each) for each in axis.classes] if axis is not None else [("GET",)]
+
+
+def _requirement(
+    revision: _Revision,
+    routes: Sequence[HttpRoute],
+    host: str,
+    path: str,
+    method: str,
+    space: Space,
+) -> tuple[Requirement, str]:
+    """What is asked for one request, and the service that answers it."""
+    best, reached = UNROUTED, ""
+    for server in revision.servers:
+        if not host_within(host, server.hosts):
+            continue
+        route = next(
+            (
+                r
+                for r in routes
+                if server.gateway in r.gateways and r.takes(server.gateway, path, method, {})
+            ),
+            None,
+        )
+        if route is None:
+            continue
+        request = Request(
+            source_ip="10.255.255.254",
+            port=server.port,
+            host=host.replace("*", "some"),
+            method=method,
+            path=path,
+        )
+        requirement, service = _asked(revision, server, route, request, space)
+        if requirement.level > best.level:
+            best, reached = requirement, service
+    return best, reached
+
+
+def _asked(
+    revision: _Revision, server: Server, route: HttpRoute, request: Request, space: Space
+) -> tuple[Requirement, str]:
+    destinations = [d for d in route.destinations() if d[3] > 0]
+    service = listed(dict.fromkeys(f"{d[1]}" for d in destinations))
+    if route.route.get("redirect") or route.route.get("directResponse"):
+        answer = "redirect" if route.route.get("redirect") else "direct response"
+        return Requirement(Level.OPEN, f"{answer} without a token"), f"({answer})"
+    tokens = space.axis(TOKEN)
+    assert tokens is not None
+    addresses = _addresses(revision.guard(server.workload))
+    refused_by = ""
+    for place, address in addresses:
+        passing: list[Token | None] = []
+        for token in tokens.representatives:
+            asked = replace(request, remote_ip=address, token=token)
+            refusal = _refusal(revision, server, route, destinations, asked)
+            if refusal is None:
+                passing.append(token)
+            elif token is None or not refused_by:
+                refused_by = refusal
+        if passing:
+            return _described(passing, place, refused_by), service
+    return Requirement(Level.REFUSED, "refused", refused_by), service
+
+
+def _described(passing: list[Token | None], place: str, refused_by: str) -> Requirement:
+    where = f", only from {place}" if place else ""
+    if None in passing:
+        level = Level.CERTAIN_ADDRESSES if place else Level.OPEN
+        return Requirement(level, f"without a token{where}")
+    if any(set(t.claims) <= {"iss", "sub", "aud"} for t in passing if t is not None):
+        level = Level.CERTAIN_ADDRESSES if place else Level.ANY_TOKEN
+        return Requirement(level, f"any valid token{where}", refused_by)
+    level = Level.CERTAIN_ADDRESSES if place else Level.CERTAIN_TOKENS
+    return Requirement(level, f"{tokens_text(passing).removeprefix('with ')}{where}", refused_by)
+
+
+def _addresses(guard: Guard) -> list[tuple[str, str]]:
+    """(name, client address): first one that no list names, then one of each list named."""
+    blocks: dict[str, Condition] = {}
+    for policy in guard.http_policies:
+        for rule in policy.rules:
+            for condition in rule.conditions():
+                if condition.dimension == REMOTE_IP:
+                    blocks.update((value, condition) for value in condition.values)
+    ordinary = next(
+        a
+        for a in ("192.0.2.7", "100.64.9.9", "10.250.9.9", "2001:db8::7")
+        if not any(ip_block(value)(a) for value in blocks)
+    )
+    inside = [(value, value.split("/")[0]) for value in blocks]
+    return [("", ordinary), *inside]
+
+
+def _refusal(
+    revision: _Revision,
+    server: Server,
+    route: HttpRoute,
+    destinations: Sequence[tuple[str, str, int | None, int]],
+    request: Request,
+) -> str | None:
+    """Who refuses the request on its way, None if nobody does."""
+    gateway = revision.guard(server.workload)
+    decision = gateway.decide(request)
+    if decision.outcome is Outcome.DENY:
+        return decision.by
+    passed = _passed_on(gateway, request)
+    principal = principal_of(
+        server.workload.namespace,
+        server.workload.service_account,
+        revision.objects.mesh.trust_domain,
+    )
+    refusals = []
+    for namespace, service, port, _ in destinations:
+        workloads = revision.behind(namespace, service)
+        if not workloads:
+            return None
+        for workload in workloads:
+            inner = replace(
+                passed,
+                peer=principal if workload.proxied else None,
+                port=revision.target_port(namespace, service, port),
+                path=route.rewritten(passed.path),
+            )
+            decision = revision.guard(workload).decide(inner)
+            if decision.outcome is not Outcome.DENY:
+                return None
+            refusals.append(decision.by)
+    return refusals[0] if refusals else None
+
+
+def _passed_on(gateway: Guard, request: Request) -> Request:
+    """The request as it leaves the gateway: path normalized, token and claim headers as said."""
+    path = normalize(request.path, gateway.objects.mesh.path_normalization)
+    try:
+        seen = authenticate(request, gateway.jwt_rules)
+    except RefusedToken:  # the gateway has refused it already
+        return request
+    kept = request.token
+    if seen.token is not None and not any(
+        rule.forwarded for rule in gateway.jwt_rules if rule.accepts(seen.token)
+    ):
+        kept = None
+    return replace(request, path=path, headers=seen.headers, token=kept)

@@ -1,0 +1,287 @@
+"""Reading mesh objects: which workloads, identities, policies and mesh settings a set holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from semantics.paths import NORMALIZATIONS, Normalization
+
+Object = Mapping[str, Any]
+
+POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout"}
+_HTTP = {"http", "http2", "https", "grpc", "grpc-web", "h2c", "kubernetes.io/h2c"}
+_HTTP_SERVERS = {"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"}
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The parts of meshConfig that authorization depends on."""
+
+    root_namespace: str = "istio-system"
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: tuple[str, ...] = ()
+    path_normalization: Normalization = "DEFAULT"
+    authorizers: frozenset[str] | None = None
+    """Names of external authorizers in extensionProviders; None: meshConfig is not known."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Pods that policies treat alike: a namespace and a set of labels."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    service_account: str = "default"
+    ports: Mapping[int, bool] = field(default_factory=dict, hash=False)
+    """Port number → whether it speaks HTTP. Ports of no Service are not listed."""
+    gateway: bool = False
+    """True where a Gateway object selects the pods: servers and not PeerAuthentication set TLS."""
+    proxied: bool = True
+    """False: no sidecar is injected, so no policy is enforced and plaintext gets in."""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class MeshObjects:
+    """A set of objects, indexed by what the evaluator asks of it."""
+
+    def __init__(self, objects: Iterable[Object], mesh: Mesh | None = None) -> None:
+        self.by_kind: dict[str, list[Object]] = {}
+        for item in objects:
+            self.by_kind.setdefault(str(item.get("kind", "")), []).append(item)
+        self.mesh = mesh or _mesh(self.of("ConfigMap"))
+
+    def of(self, kind: str) -> Sequence[Object]:
+        """All objects of a kind."""
+        return self.by_kind.get(kind, ())
+
+    @cached_property
+    def authorization_policies(self) -> Mapping[str, list[Object]]:
+        """AuthorizationPolicies by namespace."""
+        return _by_namespace(self.of("AuthorizationPolicy"))
+
+    @cached_property
+    def peer_authentications(self) -> Mapping[str, list[Object]]:
+        """PeerAuthentications by namespace."""
+        return _by_namespace(self.of("PeerAuthentication"))
+
+    @cached_property
+    def request_authentications(self) -> Mapping[str, list[Object]]:
+        """RequestAuthentications by namespace."""
+        return _by_namespace(self.of("RequestAuthentication"))
+
+    def applying(
+        self, index: Mapping[str, Sequence[Object]], workload: Workload
+    ) -> Iterator[Object]:
+        """Policies of an index that apply to a workload: the root namespace's, then its own."""
+        for namespace in dict.fromkeys((self.mesh.root_namespace, workload.namespace)):
+            for policy in index.get(namespace, ()):
+                if applies(policy, workload):
+                    yield policy
+
+    @cached_property
+    def workloads(self) -> tuple[Workload, ...]:
+        """Every workload that a pod template, a Service or a policy's selector tells of.
+
+        Pods come from the templates in the set. What only a Service selects stands for its pods;
+        what only a policy's selector names, likewise: an application deployed by someone else.
+        """
+        found = [self._from_template(item) for kind in POD_TEMPLATES for item in self.of(kind)]
+        for service in self.of("Service"):
+            selector = _spec(service).get("selector")
+            if selector and not _any_selected(found, namespace_of(service), selector):
+                found.append(self._implied(namespace_of(service), name_of(service), selector))
+        for kind in ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication"):
+            for policy in self.of(kind):
+                labels = (_spec(policy).get("selector") or {}).get("matchLabels")
+                namespace = namespace_of(policy)
+                if not labels or namespace == self.mesh.root_namespace:
+                    continue
+                if not _any_selected(found, namespace, labels):
+                    found.append(self._implied(namespace, _readable(labels), labels))
+        return tuple(sorted(found, key=str))
+
+    @cached_property
+    def identities(self) -> frozenset[tuple[str, str]]:
+        """(namespace, service account) of everything that can have an identity in the mesh."""
+        declared = {(namespace_of(item), name_of(item)) for item in self.of("ServiceAccount")}
+        running = {(w.namespace, w.service_account) for w in self.workloads if w.proxied}
+        without_proxy = {(w.namespace, w.service_account) for w in self.workloads if not w.proxied}
+        return frozenset((declared - without_proxy) | running)
+
+    @cached_property
+    def _namespaces(self) -> Mapping[str, Mapping[str, str]]:
+        return {name_of(item): labels_of(item) for item in self.of("Namespace")}
+
+    @cached_property
+    def _gateway_selectors(self) -> tuple[Mapping[str, str], ...]:
+        return tuple(_spec(gateway).get("selector") or {} for gateway in self.of("Gateway"))
+
+    def _from_template(self, item: Object) -> Workload:
+        template = _spec(item).get("template") or {}
+        metadata = template.get("metadata") or {}
+        labels = {str(k): str(v) for k, v in (metadata.get("labels") or {}).items()}
+        pod = template.get("spec") or {}
+        containers = {
+            port.get("name"): port.get("containerPort")
+            for container in pod.get("containers") or ()
+            for port in container.get("ports") or ()
+        }
+        namespace = namespace_of(item)
+        return Workload(
+            namespace=namespace,
+            name=name_of(item),
+            labels=labels,
+            service_account=pod.get("serviceAccountName") or "default",
+            ports=self._ports(namespace, labels, containers),
+            gateway=any(_subset(selector, labels) for selector in self._gateway_selectors),
+            proxied=self._injected(namespace, labels, metadata.get("annotations") or {}),
+        )
+
+    def _implied(self, namespace: str, name: str, labels: Mapping[str, str]) -> Workload:
+        accounts = {name_of(s) for s in self.of("ServiceAccount") if namespace_of(s) == namespace}
+        own = next((n for n in (name, labels.get("app", "")) if n in accounts), None)
+        return Workload(
+            namespace=namespace,
+            name=name,
+            labels=dict(labels),
+            service_account=own or labels.get("app") or name,
+            ports=self._ports(namespace, labels, {}),
+            gateway=any(_subset(selector, labels) for selector in self._gateway_selectors),
+            proxied=self._injected(namespace, labels, {}),
+        )
+
+    def _ports(
+        self, namespace: str, labels: Mapping[str, str], containers: Mapping[Any, Any]
+    ) -> dict[int, bool]:
+        """The workload's ports by the Services that select it, and whether they speak HTTP."""
+        ports: dict[int, bool] = {}
+        for service in self.of("Service"):
+            selector = _spec(service).get("selector")
+            if namespace_of(service) != namespace or not selector or not _subset(selector, labels):
+                continue
+            for port in _spec(service).get("ports") or ():
+                target = port.get("targetPort", port.get("port"))
+                number = (
+                    containers.get(target, port.get("port")) if isinstance(target, str) else target
+                )
+                ports[int(number)] = self._speaks_http(port, labels)
+        return ports
+
+    def _speaks_http(self, port: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+        for gateway in self.of("Gateway"):
+            if not _subset(_spec(gateway).get("selector") or {}, labels):
+                continue
+            for server in _spec(gateway).get("servers") or ():
+                if server.get("port", {}).get("number") == port.get("port"):
+                    return str(server["port"].get("protocol", "")).upper() in _HTTP_SERVERS
+        protocol = str(port.get("appProtocol") or str(port.get("name") or "").split("-")[0]).lower()
+        return protocol in _HTTP
+
+    def _injected(
+        self, namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str]
+    ) -> bool:
+        """Whether istiod's webhook adds a proxy; a namespace that is not in the set counts as in."""
+        asked = labels.get("sidecar.istio.io/inject") or annotations.get("sidecar.istio.io/inject")
+        if namespace not in self._namespaces:
+            return asked != "false"
+        of_namespace = self._namespaces[namespace]
+        if of_namespace.get("istio-injection") == "disabled" or asked == "false":
+            return False
+        on = of_namespace.get("istio-injection") == "enabled" or "istio.io/rev" in of_namespace
+        return on or asked == "true"
+
+
+def applies(policy: Object, workload: Workload) -> bool:
+    """Whether selector and targetRefs of a policy include a workload of a namespace it reaches.
+
+    A policy with targetRefs is for Gateway API gateways and waypoints: of a sidecar it says
+    nothing, and of a gateway only when it names it.
+    """
+    spec = _spec(policy)
+    refs = spec.get("targetRefs") or ([spec["targetRef"]] if spec.get("targetRef") else [])
+    gateway = workload.labels.get("gateway.networking.k8s.io/gateway-name")
+    if refs:
+        return (
+            gateway is not None
+            and namespace_of(policy) == workload.namespace
+            and any(
+                ref.get("kind") == "Gateway"
+                and ref.get("group") == "gateway.networking.k8s.io"
+                and ref.get("name") == gateway
+                and ref.get("namespace") in (None, "", workload.namespace)
+                for ref in refs
+            )
+        )
+    return _subset((spec.get("selector") or {}).get("matchLabels") or {}, workload.labels)
+
+
+def name_of(item: Object) -> str:
+    """The object's name."""
+    return str((item.get("metadata") or {}).get("name", ""))
+
+
+def namespace_of(item: Object) -> str:
+    """The object's namespace; `default` where it is left out."""
+    return str((item.get("metadata") or {}).get("namespace") or "default")
+
+
+def labels_of(item: Object) -> Mapping[str, str]:
+    """The object's labels."""
+    return (item.get("metadata") or {}).get("labels") or {}
+
+
+def _spec(item: Object) -> Mapping[str, Any]:
+    return item.get("spec") or {}
+
+
+def _by_namespace(objects: Iterable[Object]) -> dict[str, list[Object]]:
+    found: dict[str, list[Object]] = {}
+    for item in objects:
+        found.setdefault(namespace_of(item), []).append(item)
+    return found
+
+
+def _subset(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _any_selected(
+    workloads: Iterable[Workload], namespace: str, selector: Mapping[str, str]
+) -> bool:
+    return any(w.namespace == namespace and _subset(selector, w.labels) for w in workloads)
+
+
+def _readable(labels: Mapping[str, str]) -> str:
+    if set(labels) == {"app"}:
+        return labels["app"]
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _mesh(config_maps: Iterable[Object]) -> Mesh:
+    """meshConfig out of istiod's ConfigMap `istio`; Istio's defaults where there is none."""
+    for item in config_maps:
+        text = (item.get("data") or {}).get("mesh")
+        if name_of(item).split("-")[0] != "istio" or not isinstance(text, str):
+            continue
+        config = yaml.safe_load(text) or {}
+        how = (config.get("pathNormalization") or {}).get("normalization", "DEFAULT")
+        return Mesh(
+            root_namespace=config.get("rootNamespace") or namespace_of(item),
+            trust_domain=config.get("trustDomain") or "cluster.local",
+            trust_domain_aliases=tuple(config.get("trustDomainAliases") or ()),
+            path_normalization=how if how in NORMALIZATIONS else "DEFAULT",
+            authorizers=frozenset(
+                provider["name"]
+                for provider in config.get("extensionProviders") or ()
+                if "envoyExtAuthzHttp" in provider or "envoyExtAuthzGrpc" in provider
+            ),
+        )
+    return Mesh()
