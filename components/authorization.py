@@ -281,7 +281,8 @@ def _service_policies(args: AuthorizationArgs, service: Service) -> Iterator[Man
     if service.exposed:
         yield from _through_the_gateway(args, service, gateway)
     if service.tenant_isolated:
-        header = args.authentication.tenant.header
+        # Every proxy strips the tenant header and sets it from the token it has verified, so that
+        # even a caller inside the mesh can't name a tenant: it must hand on its client's token.
         yield _service(
             args,
             service,
@@ -290,7 +291,9 @@ def _service_policies(args: AuthorizationArgs, service: Service) -> Iterator[Man
             [
                 _rule(
                     to=[Operation(ports=ports)],
-                    when=[Condition(key=f"request.headers[{header}]", not_values=["*"])],
+                    when=[
+                        Condition(key=_claim(args.authentication.tenant.claim), not_values=["*"])
+                    ],
                 )
             ],
         )
