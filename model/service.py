@@ -184,7 +184,7 @@ class Service(Model):
     ai: bool = False
     """Part of the AI group: sampled more, never retried on writes, model and tokens in its logs."""
     tenant_isolated: bool = False
-    """Holds tenant data: every request must carry a tenant."""
+    """Holds tenant data: every request, from inside the mesh too, needs a token with a tenant."""
 
     @property
     def websocket(self) -> bool:
