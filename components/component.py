@@ -11,7 +11,14 @@ import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 from pydantic import BaseModel, ConfigDict
 
-from components.objects import IGNORE_CHANGES, Declared, GeneratedSecret, HelmRelease, Manifest
+from components.objects import (
+    IGNORE_CHANGES,
+    Declared,
+    GeneratedSecret,
+    HelmRelease,
+    Manifest,
+    WaitFor,
+)
 
 
 class ComponentArgs(BaseModel):
@@ -40,12 +47,12 @@ class MeshComponent(pulumi.ComponentResource, Generic[ArgsT]):
 
     def __init__(self, name: str, args: ArgsT, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.token, name, None, opts)
-        releases: dict[str, pulumi.Resource] = {}
+        releases: dict[str, list[pulumi.Resource]] = {}
         names: list[str] = []
         for declared in self.build(args):
             match declared:
                 case HelmRelease():
-                    after = [releases[earlier] for earlier in declared.after]
+                    after = [one for earlier in declared.after for one in releases[earlier]]
                     releases[declared.name] = _release(declared, self, after)
                     names.append(declared.name)
                 case GeneratedSecret():
@@ -85,17 +92,23 @@ def register(manifest: Manifest, opts: pulumi.ResourceOptions) -> pulumi.Resourc
             opts, pulumi.ResourceOptions(ignore_changes=ignored.split(","))
         )
     body = {key: value for key, value in manifest.items() if key not in {"apiVersion", "kind"}}
-    group, _, version = manifest["apiVersion"].rpartition("/")
+    group = manifest["apiVersion"].rpartition("/")[0]
     if "." not in group or group.endswith(".k8s.io"):
-        # Imported when used: the SDK's modules are large, and rendering needs none of them.
-        module = f"pulumi_kubernetes.{group.split('.')[0] or 'core'}.{version}"
-        built_in = getattr(importlib.import_module(module), manifest["kind"])
+        built_in = _built_in(manifest["apiVersion"], manifest["kind"])
         return _registered(built_in(name, opts=opts, **_snake_case(body)))
     return _registered(
         kubernetes.apiextensions.CustomResource(
             name, api_version=manifest["apiVersion"], kind=manifest["kind"], opts=opts, **body
         )
     )
+
+
+def _built_in(api_version: str, kind: str) -> Any:
+    """The SDK's class of a built-in kind."""
+    # Imported when used: the SDK's modules are large, and rendering needs none of them.
+    group, _, version = api_version.rpartition("/")
+    module = f"pulumi_kubernetes.{group.split('.')[0] or 'core'}.{version}"
+    return getattr(importlib.import_module(module), kind)
 
 
 def _registered(resource: Any) -> pulumi.Resource:
@@ -113,10 +126,11 @@ def _snake_case(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _release(
     release: HelmRelease, parent: pulumi.Resource, after: list[pulumi.Resource]
-) -> pulumi.Resource:
+) -> list[pulumi.Resource]:
+    """The release and what must be true of it; all of them are what a later one depends on."""
     # Release, not Chart v4: Chart renders against the cluster even in preview, and Release leaves
     # the fields that istiod patches into its webhooks out of the diff.
-    return kubernetes.helm.v3.Release(
+    installed = kubernetes.helm.v3.Release(
         release.name,
         name=release.name,
         namespace=release.namespace,
@@ -125,6 +139,23 @@ def _release(
         repository_opts={"repo": release.repository},
         values=dict(release.values),
         opts=pulumi.ResourceOptions(parent=parent, depends_on=after),
+    )
+    return [installed, *(_wait(condition, parent, installed) for condition in release.ready_when)]
+
+
+def _wait(condition: WaitFor, parent: pulumi.Resource, after: pulumi.Resource) -> pulumi.Resource:
+    # The object belongs to the chart; a Patch adds the annotation that makes the provider wait,
+    # under a field manager of its own, so that neither sees the other's fields as a change.
+    patch = _built_in(condition.api_version, f"{condition.kind}Patch")
+    return _registered(
+        patch(
+            condition.name,
+            metadata={
+                "name": condition.name,
+                "annotations": {"pulumi.com/waitFor": f"jsonpath={condition.json_path}"},
+            },
+            opts=pulumi.ResourceOptions(parent=parent, depends_on=[after]),
+        )
     )
 
 

@@ -21,6 +21,18 @@ REASON = "voicemesh.io/reason"
 
 
 @dataclass(frozen=True)
+class WaitFor:
+    """A field that someone else fills in on an object, after the object was made."""
+
+    api_version: str
+    kind: str
+    name: str
+    """Name of a cluster-scoped object."""
+    json_path: str
+    """JSONPath, as kubectl writes it, of the field that must have a value."""
+
+
+@dataclass(frozen=True)
 class HelmRelease:
     """One of Istio's own charts with typed values."""
 
@@ -32,6 +44,8 @@ class HelmRelease:
     values: Mapping[str, Any]
     after: tuple[str, ...] = ()
     """Names of releases of the same component that must be ready first."""
+    ready_when: tuple[WaitFor, ...] = ()
+    """What must be true, beyond all its pods being ready, before anything builds on the release."""
 
 
 @dataclass(frozen=True)
