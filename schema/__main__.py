@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from lab.toolchain.crds import istio_api_crds, prometheus_operator_crds
-
 from schema.generate import ISTIO, PROMETHEUS_OPERATOR, generate_all
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -3,14 +3,15 @@
 Kubernetes inlines every part of an object where it is used and says "only one of these" with
 oneOf/not or CEL. Here each part gets one name and is defined once; exclusions become groups of
 fields; what CEL says about a single value becomes a plain constraint where JSON schema has one.
-Other CEL rules are left to the API server.
+Other CEL rules are left to the API server. Deprecated fields and values are left out: Istio takes
+them without a word and some do nothing.
 """
 
 from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,14 +87,14 @@ class Flattener:
         return module, chosen
 
     def _definition(self, schema: Schema, place: Place) -> Definition:
-        definition = Definition(
-            required=tuple(sorted(schema.get("required", ()))),
-            at_most_one=_exclusions(schema),
-        )
+        deprecated = place.message.deprecated if place.message else set()
+        definition = Definition(required=tuple(sorted(schema.get("required", ()))))
         for wire_name, property_schema in schema.get("properties", {}).items():
             camel_case = _camel_case(wire_name)
             if camel_case != wire_name and camel_case in schema["properties"]:
                 continue  # Istio keeps an old spelling of some fields beside the right one
+            if wire_name in deprecated:
+                continue
             python_name = self._python_name(place.message, wire_name)
             if python_name in definition.python_names.values():
                 raise ValueError(f"{place.path}: two fields {python_name}")
@@ -101,6 +102,7 @@ class Flattener:
             definition.properties[wire_name] = self._value(
                 property_schema, place, wire_name, (*place.path, wire_name)
             )
+        definition.at_most_one = _exclusions(schema, definition.properties)
         return definition
 
     @staticmethod
@@ -139,7 +141,8 @@ class Flattener:
         if kind == "number":
             return {"customTypePath": "components.wire.Number", **constraints}
         if "enum" in schema:
-            return {"type": "string", "enum": list(schema["enum"])}
+            deprecated = place.message.deprecated if place.message else set()
+            return {"type": "string", "enum": [v for v in schema["enum"] if v not in deprecated]}
         if _CEL_AT_LEAST_1MS in _cel(schema):
             return {"customTypePath": "components.wire.PositiveDuration"}
         if place.message and place.message.fields[wire_name][1] == "google.protobuf.Duration":
@@ -156,19 +159,17 @@ def _cel(schema: Schema) -> list[str]:
     return [validation["rule"] for validation in schema.get("x-kubernetes-validations", ())]
 
 
-def _exclusions(schema: Schema) -> tuple[tuple[str, ...], ...]:
+def _exclusions(schema: Schema, properties: Collection[str]) -> tuple[tuple[str, ...], ...]:
+    """Groups of which the API server takes one, without the fields that are not among properties."""
     groups = []
     for part in (schema, *schema.get("allOf", ())):
-        fields = [branch["required"][0] for branch in part.get("oneOf", ()) if "required" in branch]
-        if len(fields) > 1:
-            groups.append(tuple(fields))
-    properties = schema.get("properties", {})
+        branches = part.get("oneOf", ())
+        groups.append([branch["required"][0] for branch in branches if "required" in branch])
     for rule in _cel(schema):
         if _CEL_AT_MOST_ONE.match(rule):
-            fields = re.findall(r"self\.(\w+)", rule)
-            fields = [f for f in fields if _camel_case(f) == f or _camel_case(f) not in properties]
-            groups.append(tuple(fields))
-    return tuple(dict.fromkeys(groups))
+            groups.append(re.findall(r"self\.(\w+)", rule))
+    kept = (tuple(name for name in group if name in properties) for group in groups)
+    return tuple(dict.fromkeys(group for group in kept if len(group) > 1))
 
 
 def _camel_case(name: str) -> str:

@@ -28,6 +28,13 @@ _MATURITY = ("v1", "v1beta1", "v1alpha3", "v1alpha1")
 """Newest API first; a CRD's own order of versions says nothing."""
 
 
+class _Loader(yaml.CSafeLoader):
+    """YAML 1.1 gives a lone `=` a type of its own; in CRDs it is a string like any other."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
+
+
 @dataclass(frozen=True)
 class Kind:
     """One version of one custom resource."""
@@ -48,7 +55,7 @@ def load_kinds(files: Iterable[Path], names: Iterable[str]) -> list[Kind]:
     crds = {
         crd["spec"]["names"]["kind"]: crd
         for file in files
-        for crd in yaml.load_all(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        for crd in yaml.load_all(file.read_text(), _Loader)
         if crd
     }
     kinds = []

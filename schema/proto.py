@@ -2,7 +2,8 @@
 
 The CRDs say everything about an object but the names of its parts. Istio's documentation, error
 messages and Go types call them by their protobuf message names (HTTPRoute, StringMatch), so the
-generated classes do too. Only what names need is read: messages, their nesting, their fields.
+generated classes do too. Only what that needs is read: messages, their nesting, their fields, and
+what is deprecated.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_NOISE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:[^"\\]|\\.)*"|\[[^\]]*\]', re.DOTALL)
-_TOKEN = re.compile(r"[\w.]+|[{}<>=;,]")
+_NOISE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:[^"\\]|\\.)*"', re.DOTALL)
+_OPTIONS = re.compile(r"\[[^\]]*\]")
+_DEPRECATED = "[deprecated]"
+_TOKEN = re.compile(r"\[deprecated\]|[\w.]+|[{}<>=;,]")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Message:
     """Stem of the .proto file."""
     fields: dict[str, tuple[str, str]] = field(default_factory=dict)
     """JSON name → (proto name, type as written; a map's value type)."""
+    deprecated: set[str] = field(default_factory=set)
+    """JSON names of deprecated fields, names of deprecated values of its enums."""
 
     @property
     def full_name(self) -> str:
@@ -63,9 +68,13 @@ class Messages:
 
 
 def _messages(file: Path) -> Iterator[Message]:
-    tokens = _TOKEN.findall(_NOISE.sub(" ", file.read_text()))
+    tokens = _TOKEN.findall(_OPTIONS.sub(_option, _NOISE.sub(" ", file.read_text())))
     package = tokens[tokens.index("package") + 1] if "package" in tokens else ""
     yield from _block(iter(tokens), package, (), file.stem, None)
+
+
+def _option(options: re.Match[str]) -> str:
+    return f" {_DEPRECATED} " if re.search(r"\bdeprecated\s*=\s*true", options[0]) else " "
 
 
 def _block(
@@ -78,7 +87,7 @@ def _block(
             return
         if token == ";":  # noqa: S105
             if current and "=" in statement and statement[0] not in {"option", "reserved"}:
-                _add_field(current, statement[: statement.index("=")])
+                _add_field(current, statement)
             statement = []
         elif token == "{":  # noqa: S105
             if statement[:1] == ["message"]:
@@ -88,14 +97,23 @@ def _block(
             elif statement[:1] == ["oneof"]:
                 yield from _block(tokens, package, path, file, current)
             else:  # enum, service, a long option
-                list(_block(tokens, package, path, file, None))
+                values = Message(package, path, file)
+                list(_block(tokens, package, path, file, values))
+                if current and statement[:1] == ["enum"]:
+                    current.deprecated.update(values.deprecated)
             statement = []
         else:
             statement.append(token)
 
 
-def _add_field(message: Message, declaration: list[str]) -> None:
-    name = declaration[-1]
-    written = [t for t in declaration[:-1] if t not in {"repeated", "optional", "<", ">", ","}]
-    json_name = re.sub(r"_(\w)", lambda match: match[1].upper(), name)
-    message.fields[json_name] = (name, written[-1])
+def _add_field(message: Message, statement: list[str]) -> None:
+    """Of an enum's values only the deprecated ones are of interest: they go by their names."""
+    *declared, name = statement[: statement.index("=")]
+    json_name = re.sub(r"_(\w)", lambda match: match[1].upper(), name) if declared else name
+    if _DEPRECATED in statement:
+        message.deprecated.add(json_name)
+    if declared:
+        written = [
+            token for token in declared if token not in {"repeated", "optional", "<", ">", ","}
+        ]
+        message.fields[json_name] = (name, written[-1])

@@ -100,7 +100,6 @@ class LoadBalancerSettingsConsistentHashLB(Message):
     http_header_name: Annotated[str | None, Field(alias="httpHeaderName")] = None
     http_query_parameter_name: Annotated[str | None, Field(alias="httpQueryParameterName")] = None
     maglev: LoadBalancerSettingsConsistentHashLBMagLev | None = None
-    minimum_ring_size: Annotated[int | None, Field(alias="minimumRingSize", ge=0)] = None
     ring_hash: Annotated[
         LoadBalancerSettingsConsistentHashLBRingHash | None, Field(alias="ringHash")
     ] = None
@@ -157,10 +156,7 @@ class LoadBalancerSettings(Message):
         LocalityLoadBalancerSetting | None, Field(alias="localityLbSetting")
     ] = None
     simple: (
-        Literal[
-            "UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"
-        ]
-        | None
+        Literal["UNSPECIFIED", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"] | None
     ) = None
     warmup: WarmupConfiguration | None = None
     warmup_duration_secs: Annotated[PositiveDuration | None, Field(alias="warmupDurationSecs")] = (
@@ -182,7 +178,6 @@ class OutlierDetection(Message):
     consecutive_5xx_errors: Annotated[
         int | None, Field(alias="consecutive5xxErrors", ge=0, le=4294967295)
     ] = None
-    consecutive_errors: Annotated[int | None, Field(alias="consecutiveErrors")] = None
     consecutive_gateway_errors: Annotated[
         int | None, Field(alias="consecutiveGatewayErrors", ge=0, le=4294967295)
     ] = None

@@ -16,7 +16,6 @@ class Port(Message):
     name: str
     number: Annotated[int, Field(ge=0, le=4294967295)]
     protocol: str
-    target_port: Annotated[int | None, Field(alias="targetPort", ge=0, le=4294967295)] = None
 
 
 class ServerTLSSettingsTLSCertificate(Message):

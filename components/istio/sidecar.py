@@ -20,7 +20,6 @@ class SidecarPort(Message):
     name: str | None = None
     number: Annotated[int | None, Field(ge=0, le=4294967295)] = None
     protocol: str | None = None
-    target_port: Annotated[int | None, Field(alias="targetPort", ge=0, le=4294967295)] = None
 
 
 class IstioEgressListener(Message):

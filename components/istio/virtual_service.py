@@ -24,7 +24,6 @@ class CorsPolicy(Message):
     allow_credentials: Annotated[bool | None, Field(alias="allowCredentials")] = None
     allow_headers: Annotated[list[str] | None, Field(alias="allowHeaders")] = None
     allow_methods: Annotated[list[str] | None, Field(alias="allowMethods")] = None
-    allow_origin: Annotated[list[str] | None, Field(alias="allowOrigin")] = None
     allow_origins: Annotated[list[StringMatch] | None, Field(alias="allowOrigins")] = None
     expose_headers: Annotated[list[str] | None, Field(alias="exposeHeaders")] = None
     max_age: Annotated[PositiveDuration | None, Field(alias="maxAge")] = None
@@ -68,7 +67,6 @@ class HTTPFaultInjectionDelay(Message):
 
     exponential_delay: Annotated[PositiveDuration | None, Field(alias="exponentialDelay")] = None
     fixed_delay: Annotated[PositiveDuration | None, Field(alias="fixedDelay")] = None
-    percent: int | None = None
     percentage: Percent | None = None
 
 
@@ -170,7 +168,6 @@ class HTTPRoute(Message):
     headers: Headers | None = None
     match: list[HTTPMatchRequest] | None = None
     mirror: Destination | None = None
-    mirror_percent: Annotated[int | None, Field(alias="mirrorPercent", ge=0, le=4294967295)] = None
     mirror_percentage: Annotated[Percent | None, Field(alias="mirrorPercentage")] = None
     mirrors: list[HTTPMirrorPolicy] | None = None
     name: str | None = None
