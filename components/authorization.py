@@ -179,7 +179,7 @@ def _gateway_policies(args: AuthorizationArgs) -> Iterator[Manifest]:
         args,
         "gateway-internal-paths",
         "DENY",
-        [_rule(to=[Operation(paths=paths_below(*_INTERNAL_PATHS))])],
+        [_rule(to=[Operation(paths=paths_below(*_INTERNAL_PATHS), ports=tls_ports)])],
     )
     if denied := args.authorization.denied_addresses:
         yield _gateway(
@@ -386,6 +386,7 @@ def _through_the_gateway(
                         Operation(
                             methods=list(rule.methods or route.methods) or None,
                             paths=paths_below(route.path),
+                            ports=ports(route.port),
                         )
                     ],
                     when=[
