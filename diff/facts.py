@@ -1,0 +1,116 @@
+"""Facts about objects, and what changed among them: the common ground of the sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from diff.changes import Change, Effect
+
+Object = Mapping[str, Any]
+
+
+class Fact(NamedTuple):
+    """One thing that is so: the subject's field has a value."""
+
+    subject: str
+    field: str
+    value: str
+
+
+Judge = Callable[[str, str | None, str | None], Effect]
+"""Which way a field's change goes: (field, before, after)."""
+
+
+def neutral(_field: str, _before: str | None, _after: str | None) -> Effect:
+    """The judge of fields that protect nothing."""
+    return Effect.NEUTRAL
+
+
+def compare(old: Iterable[Fact], new: Iterable[Fact], judge: Judge = neutral) -> list[Change]:
+    """The facts that changed, the weakening ones first.
+
+    Where a subject as a whole came or went, its fields are told in one line.
+    """
+    before, after = _by_subject(old), _by_subject(new)
+    changes: list[Change] = []
+    for subject in sorted({*before, *after}):
+        was, becomes = before.get(subject, {}), after.get(subject, {})
+        if not was or not becomes:
+            changes.append(_whole(subject, was, becomes, judge))
+            continue
+        for field in dict.fromkeys((*was, *becomes)):
+            if was.get(field) != becomes.get(field):
+                effect = judge(field, was.get(field), becomes.get(field))
+                changes.append(Change(subject, field, was.get(field), becomes.get(field), effect))
+    order = list(Effect)
+    return sorted(changes, key=lambda c: (order.index(c.effect), c.subject, c.field))
+
+
+def _whole(
+    subject: str, was: Mapping[str, str], becomes: Mapping[str, str], judge: Judge
+) -> Change:
+    effects = {judge(f, was.get(f), becomes.get(f)) for f in (*was, *becomes)}
+    worst = next(effect for effect in Effect if effect in effects)
+    if becomes:
+        return Change(subject, "", None, _listed(becomes), worst)
+    return Change(subject, "", _listed(was), None, worst)
+
+
+def _listed(fields: Mapping[str, str]) -> str:
+    return "; ".join(f"{field} {value}" for field, value in fields.items())
+
+
+def _by_subject(facts: Iterable[Fact]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for fact in facts:
+        found.setdefault(fact.subject, {})[fact.field] = fact.value
+    return found
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every scalar below a value with its path; lists of scalars are one value."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list | tuple):
+        if all(not isinstance(each, Mapping | list | tuple) for each in value):
+            yield prefix, ", ".join(scalar(each) for each in value)
+        else:
+            for index, inner in enumerate(value):
+                yield from flat(inner, f"{prefix}[{_mark(inner, index)}]")
+    elif value is not None:
+        yield prefix, scalar(value)
+
+
+def _mark(entry: Any, index: int) -> str:
+    """What tells an entry of a list from its neighbours: its name where it has one."""
+    if isinstance(entry, Mapping):
+        for key in ("name", "match", "header", "key"):
+            if isinstance(entry.get(key), str):
+                return str(entry[key])
+    return str(index)
+
+
+def scalar(value: Any) -> str:
+    """A scalar as YAML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def label(item: Object) -> str:
+    """How an object is named to people: `Kind namespace/name`."""
+    metadata = item.get("metadata") or {}
+    namespace = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{item.get('kind')} {namespace}{metadata.get('name', '')}"
+
+
+def spec(item: Object) -> Mapping[str, Any]:
+    """The object's spec, empty where it has none."""
+    return item.get("spec") or {}
+
+
+def of_kind(objects: Iterable[Object], kind: str) -> list[Object]:
+    """The objects of a kind."""
+    return [item for item in objects if item.get("kind") == kind]

@@ -1,0 +1,157 @@
+"""The difference as a pull request's comment: Markdown, always short enough for GitHub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from diff.changes import Change, Diff, Effect, ObjectChange, Section, Status
+
+LIMIT = 65_536
+"""Characters that GitHub accepts in one comment; a comment must be shorter. Counted in bytes here,
+which is never less."""
+
+_MARKS = {Effect.WEAKER: "🔴", Effect.STRICTER: "🟢", Effect.NEUTRAL: "⚪"}
+_SIGNS = {Status.ADDED: "added", Status.CHANGED: "changed", Status.REMOVED: "removed"}
+_LONGEST_CELL = 600
+
+
+def marker(name: str) -> str:
+    """The hidden first line by which a comment is found again, to be edited in place."""
+    return f"<!-- voicemesh-diff:{name} -->"
+
+
+def markdown(diff: Diff, name: str, *, artifact: str = "", limit: int = LIMIT) -> str:
+    """The comment. What does not fit is left out: objects first, then the least dangerous lines.
+
+    Args:
+        diff: what to show.
+        name: of the stack, for the title and the marker.
+        artifact: where the whole difference is to be found when something is left out.
+        limit: the comment stays below this many bytes.
+    """
+    head = _head(diff, name)
+    if diff.empty:
+        return head
+    elsewhere = f" The whole difference is in {artifact}." if artifact else ""
+    sections = [_section(section) for section in diff.sections if section.changes]
+    counts = _counts(diff)
+    room = limit - 1 - _size(head) - _size(counts) - 400
+    kept = _fitting(sections, room)
+    room -= sum(_size(text) for text in kept)
+    if kept != sections:
+        kept.append(f"\n> Some lines did not fit into a comment.{elsewhere}\n")
+    return head + "".join(kept) + counts + _objects(diff.objects, room, elsewhere)
+
+
+def _head(diff: Diff, name: str) -> str:
+    lines = [marker(name), f"## Mesh changes in `{_code(name)}`", ""]
+    if diff.empty:
+        lines.append("No object changes.")
+    else:
+        lines.append(_summary(diff))
+    lines += ["", *(f"> {_escaped(note)}" for note in diff.notes), ""]
+    return "\n".join(lines)
+
+
+def _summary(diff: Diff) -> str:
+    weaker = [f"{s.weaker} in {s.title.lower()}" for s in diff.sections if s.weaker]
+    opens = diff.weaker
+    if opens:
+        verb = "change opens" if opens == 1 else "changes open"
+        first = f"**{_MARKS[Effect.WEAKER]} {opens} {verb} or weaken something**"
+        first += f" ({', '.join(weaker)})."
+    else:
+        first = f"**{_MARKS[Effect.STRICTER]} Nothing is opened or weakened.**"
+    total = len(diff.objects)
+    return f"{first} {total} object{'s differ' if total != 1 else ' differs'}."
+
+
+def _section(section: Section) -> str:
+    rows = "\n".join(_row(change) for change in section.changes)
+    return (
+        f"\n### {section.title}\n\n| | what | change | from | to |\n|---|---|---|---|---|\n{rows}\n"
+    )
+
+
+def _row(change: Change) -> str:
+    note = f" ({_cell(change.note)})" if change.note else ""
+    field = change.field or ("new" if change.before is None else "gone")
+    cells = (
+        _MARKS[change.effect],
+        _cell(change.subject),
+        f"{_cell(field)}{note}",
+        _cell(change.before) if change.before else "-",
+        f"**{_cell(change.after)}**" if change.after else "-",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _fitting(sections: Sequence[str], room: int) -> list[str]:
+    """The sections, shortened from the last line of the last one upwards."""
+    kept = list(sections)
+    while kept and sum(_size(text) for text in kept) > room:
+        lines = kept[-1].rstrip("\n").split("\n")
+        if len(lines) <= 6:
+            kept.pop()
+        else:
+            excess = sum(_size(text) for text in kept) - room
+            while len(lines) > 6 and excess > 0:
+                excess -= _size(lines.pop()) + 1
+            kept[-1] = "\n".join(lines) + "\n"
+    return kept
+
+
+def _counts(diff: Diff) -> str:
+    rows = "\n".join(
+        f"| {_cell(c.kind)} | {c.added or '-'} | {c.changed or '-'} | {c.removed or '-'} |"
+        for c in diff.counts
+    )
+    return f"\n### Objects\n\n| kind | added | changed | removed |\n|---|---|---|---|\n{rows}\n"
+
+
+def _objects(objects: Sequence[ObjectChange], room: int, elsewhere: str) -> str:
+    text = ""
+    for index, part in enumerate(_folded(objects)):
+        if _size(text) + _size(part) > room:
+            left = len(objects) - index
+            noun = "object is" if left == 1 else "objects are"
+            return f"{text}\n> {left} more {noun} not shown here.{elsewhere}\n"
+        text += part
+    return text
+
+
+def _folded(objects: Sequence[ObjectChange]) -> Iterator[str]:
+    for change in objects:
+        body = "\n".join(change.lines)
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", body)), default=0))
+        yield (
+            f"\n<details><summary>{_SIGNS[change.status]}: {_html(str(change))}</summary>\n\n"
+            f"{fence}diff\n{body}\n{fence}\n\n</details>\n"
+        )
+
+
+def _cell(text: str) -> str:
+    """Text for a table's cell: nothing in it is read as Markdown, HTML or a mention."""
+    if len(text) > _LONGEST_CELL:
+        text = text[:_LONGEST_CELL] + " …"
+    return _escaped(text).replace("|", "\\|")
+
+
+def _escaped(text: str) -> str:
+    text = re.sub(r"([\\`*_\[\]#~])", r"\\\1", text.replace("\n", " "))
+    return _html(text)
+
+
+def _html(text: str) -> str:
+    # A zero-width space after @ keeps names in objects from notifying people.
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("@", "@\u200b").replace("://", ":\u200b//")
+
+
+def _code(text: str) -> str:
+    return text.replace("`", "'")
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
