@@ -32,7 +32,7 @@ class _Loader(yaml.CSafeLoader):
     """YAML 1.1 gives a lone `=` a type of its own; in CRDs it is a string like any other."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: node.value)
 
 
 @dataclass(frozen=True)
