@@ -12,9 +12,13 @@ from typing import Any, NamedTuple
 from components.authentication import AuthenticationArgs, Authentications
 from components.authorization import AuthorizationArgs, Authorizations
 from components.component import ComponentArgs, MeshComponent
+from components.control_plane import ControlPlaneArgs, IstioControlPlane
 from components.gateway import GatewayArgs, Gateways, bound
+from components.mesh_config import gateway_topology, mesh_config
+from components.namespaces import MeshNamespaces, NamespacesArgs
 from components.objects import Declared
 from components.service_traffic import ServiceTraffic, ServiceTrafficArgs
+from components.workloads import Workloads, WorkloadsArgs
 from model.access import Catalogue
 from model.settings import Settings
 from model.stack_file import adapted
@@ -58,7 +62,30 @@ def parts(stack: str, settings: Settings, catalogue: Catalogue) -> tuple[Part, .
 
 def _foundation(mesh: Mesh) -> Iterator[Part]:
     """Namespaces and control plane."""
-    yield from ()
+    stack, settings, _ = mesh
+    yield Part(
+        "namespaces",
+        MeshNamespaces,
+        NamespacesArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            owns_mesh_namespace=settings.control_plane.mode == "install",
+        ),
+    )
+    yield Part(
+        "control-plane",
+        IstioControlPlane,
+        ControlPlaneArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            control_plane=settings.control_plane,
+            gateway=settings.gateway,
+            gateway_topology=gateway_topology(settings),
+            mesh_config=mesh_config(settings),
+            trace_sampling=settings.telemetry.sampling.default,
+        ),
+        after=("namespaces",),
+    )
 
 
 def _security(mesh: Mesh) -> Iterator[Part]:
@@ -70,7 +97,7 @@ def _security(mesh: Mesh) -> Iterator[Part]:
         AuthenticationArgs(
             stack=stack, namespaces=settings.namespaces, authentication=settings.authentication
         ),
-        after=(),
+        after=("control-plane",),
     )
     yield Part(
         "authorization",
@@ -92,7 +119,19 @@ def _security(mesh: Mesh) -> Iterator[Part]:
 
 def _workloads(mesh: Mesh) -> Iterator[Part]:
     """Service accounts, Services and, where the stack runs them, the pods behind them."""
-    yield from ()
+    stack, settings, catalogue = mesh
+    yield Part(
+        "workloads",
+        Workloads,
+        WorkloadsArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            catalogue=catalogue,
+            workloads=settings.workloads,
+            overrides=settings.services,
+        ),
+        after=("authorization",),
+    )
 
 
 def _edge(mesh: Mesh) -> Iterator[Part]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
+from components.camel import CamelMessage
 from components.request_fields import AI_HEADERS, identity_headers, verified_claim
 from model.settings import Authentication, Settings
 
@@ -22,25 +22,13 @@ TRACING = "otel"
 METRICS = "prometheus"
 
 
-class _Wire(BaseModel):
-    """Part of meshConfig: Istio's camelCase on the wire, a misspelt field is an error."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        serialize_by_alias=True,
-    )
-
-
-class OutboundTrafficPolicy(_Wire):
+class OutboundTrafficPolicy(CamelMessage):
     """What happens to a request to a host that the mesh does not know."""
 
     mode: Literal["REGISTRY_ONLY", "ALLOW_ANY"] = "REGISTRY_ONLY"
 
 
-class PathNormalization(_Wire):
+class PathNormalization(CamelMessage):
     """How a path is rewritten before any policy looks at it."""
 
     normalization: Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] = (
@@ -48,7 +36,7 @@ class PathNormalization(_Wire):
     )
 
 
-class LabelSelectorRequirement(_Wire):
+class LabelSelectorRequirement(CamelMessage):
     """One condition on a namespace's labels."""
 
     key: str
@@ -56,19 +44,19 @@ class LabelSelectorRequirement(_Wire):
     values: tuple[str, ...] = ()
 
 
-class LabelSelector(_Wire):
+class LabelSelector(CamelMessage):
     """Namespaces that istiod looks at."""
 
     match_expressions: tuple[LabelSelectorRequirement, ...]
 
 
-class LogFormat(_Wire):
+class LogFormat(CamelMessage):
     """Fields of a JSON log line: Envoy command operator by name."""
 
     labels: dict[str, str]
 
 
-class EnvoyFileAccessLog(_Wire):
+class EnvoyFileAccessLog(CamelMessage):
     """A log that each proxy writes to a file of its own; standard output by default."""
 
     path: str = "/dev/stdout"
@@ -76,18 +64,18 @@ class EnvoyFileAccessLog(_Wire):
     omit_empty_values: bool = True
 
 
-class OpenTelemetryTracing(_Wire):
+class OpenTelemetryTracing(CamelMessage):
     """A collector that takes spans over OTLP/gRPC."""
 
     service: str
     port: int = Field(ge=1, le=65535)
 
 
-class Prometheus(_Wire):
+class Prometheus(CamelMessage):
     """Metrics for Prometheus to scrape; it has no settings."""
 
 
-class ExtensionProvider(_Wire):
+class ExtensionProvider(CamelMessage):
     """One named provider; exactly one of the kinds is given."""
 
     name: str
@@ -96,7 +84,7 @@ class ExtensionProvider(_Wire):
     prometheus: Prometheus | None = None
 
 
-class DefaultProviders(_Wire):
+class DefaultProviders(CamelMessage):
     """Providers in force where no Telemetry says otherwise."""
 
     metrics: tuple[str, ...]
@@ -104,19 +92,19 @@ class DefaultProviders(_Wire):
     access_logging: tuple[str, ...]
 
 
-class GatewayTopology(_Wire):
+class GatewayTopology(CamelMessage):
     """What stands between clients and the gateways. Sidecars do not read it."""
 
     num_trusted_proxies: int = Field(ge=0)
 
 
-class ProxyStatsMatcher(_Wire):
+class ProxyStatsMatcher(CamelMessage):
     """Envoy statistics that proxies publish beyond Istio's own choice."""
 
     inclusion_regexps: tuple[str, ...]
 
 
-class ProxyConfig(_Wire):
+class ProxyConfig(CamelMessage):
     """How each proxy runs."""
 
     hold_application_until_proxy_starts: bool = True
@@ -125,7 +113,7 @@ class ProxyConfig(_Wire):
     proxy_metadata: dict[str, str]
 
 
-class MeshConfig(_Wire):
+class MeshConfig(CamelMessage):
     """The fields of meshConfig that the stack sets."""
 
     root_namespace: str
