@@ -5,17 +5,34 @@ Rendering, policies and lab see through a release with this; the engine leaves i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from helm_python.chart import Chart
 
 from components.objects import HelmRelease, Manifest, reference
 
-Charts = Mapping[str, Path]
-"""Directory of each chart by its name (`base`, `istiod`, `gateway`)."""
+
+class Charts(Protocol):
+    """Directories of the charts that releases may name."""
+
+    @property
+    def base(self) -> Path:
+        """CRDs and default webhook."""
+        ...
+
+    @property
+    def istiod(self) -> Path:
+        """Control plane."""
+        ...
+
+    @property
+    def gateway(self) -> Path:
+        """Ingress gateway."""
+        ...
+
 
 _CLUSTER_SCOPED = frozenset(
     {
@@ -47,14 +64,15 @@ def expand(release: HelmRelease, charts: Charts) -> list[Manifest]:
         ChartMismatch: there is no such chart, or it has another version than the release.
         helm_python.HelmError: the chart does not accept the values.
     """
-    if release.chart not in charts:
-        known = ", ".join(sorted(charts)) or "none"
+    directories = {"base": charts.base, "istiod": charts.istiod, "gateway": charts.gateway}
+    if release.chart not in directories:
+        known = ", ".join(directories)
         raise ChartMismatch(f"release {release.name}: no chart {release.chart} (charts: {known})")
-    with Chart.load(charts[release.chart]) as chart:
+    with Chart.load(directories[release.chart]) as chart:
         if chart.version != release.version:
             raise ChartMismatch(
-                f"release {release.name}: wants chart {release.chart} {release.version}, but"
-                f" {charts[release.chart]} is {chart.version}"
+                f"release {release.name} is pinned to chart {release.chart} {release.version}, and"
+                f" the charts at hand are {chart.version}"
             )
         texts = [crd["data"] for crd in chart.crds]
         rendered = chart.render(

@@ -113,7 +113,6 @@ class IstiodGlobal(CamelMessage):
     """Values shared by istiod and the pods it injects."""
 
     istio_namespace: str
-    hub: str
     tag: str
     log_as_json: bool = True
     config_validation: bool = True

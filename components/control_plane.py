@@ -48,7 +48,6 @@ EVICTION = {"sidecar.istio.io/statsEvictionInterval": "30m"}
 
 Tenants and models come and go; without it a proxy would keep a series for each it ever saw.
 """
-_HUB = "docker.io/istio"
 _VALIDATORS = ("istiod-default-validator", "istio-validator-{namespace}")
 _GRACE_PERIOD, _LONG_GRACE_PERIOD = 30, 300
 """Seconds; the long one is that of the longest request timeout in the catalogue."""
@@ -135,7 +134,6 @@ def _istiod(args: ControlPlaneArgs) -> IstiodValues:
     return IstiodValues(
         global_=IstiodGlobal(
             istio_namespace=args.namespaces.mesh,
-            hub=_HUB,
             tag=args.control_plane.version,
             default_pod_disruption_budget=Enabled(enabled=high),
             multi_cluster=MultiCluster(cluster_name=args.control_plane.cluster),
