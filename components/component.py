@@ -56,8 +56,7 @@ class MeshComponent(pulumi.ComponentResource, Generic[ArgsT]):
                     releases[declared.name] = _release(declared, self, after)
                     names.append(declared.name)
                 case GeneratedSecret():
-                    _secret(declared, self)
-                    names.append(logical_name(declared.namespace, declared.name))
+                    names += _secret(declared, self)
                 case _:
                     register(declared, pulumi.ResourceOptions(parent=self))
                     names.append(
@@ -159,18 +158,23 @@ def _wait(condition: WaitFor, parent: pulumi.Resource, after: pulumi.Resource) -
     )
 
 
-def _secret(secret: GeneratedSecret, parent: pulumi.Resource) -> pulumi.Resource:
-    name = logical_name(secret.namespace, secret.name)
+def _secret(secret: GeneratedSecret, parent: pulumi.Resource) -> list[str]:
+    """One password, as a Secret in each namespace; the logical names of the Secrets."""
+    opts = pulumi.ResourceOptions(parent=parent)
     password = random.RandomPassword(
-        name, length=secret.length, special=False, opts=pulumi.ResourceOptions(parent=parent)
+        logical_name(secret.namespace, secret.name), length=secret.length, special=False, opts=opts
     )
-    return kubernetes.core.v1.Secret(
-        name,
-        metadata={
-            "name": secret.name,
-            "namespace": secret.namespace,
-            "labels": dict(secret.labels),
-        },
-        string_data={secret.key: password.result},
-        opts=pulumi.ResourceOptions(parent=parent),
-    )
+    names = []
+    for namespace in (secret.namespace, *secret.also_in):
+        names.append(logical_name(namespace, secret.name))
+        kubernetes.core.v1.Secret(
+            names[-1],
+            metadata={
+                "name": secret.name,
+                "namespace": namespace,
+                "labels": dict(secret.labels),
+            },
+            string_data={secret.key: password.result},
+            opts=opts,
+        )
+    return names

@@ -61,6 +61,9 @@ class GeneratedSecret:
     key: str
     length: int = 32
     labels: Mapping[str, str] = field(default_factory=dict)
+    also_in: tuple[str, ...] = ()
+    """More namespaces that get a Secret of the same name with the same value: pods read the
+    Secrets of their own namespace only, and both ends of a connection need the password."""
 
 
 Declared = Manifest | HelmRelease | GeneratedSecret
