@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from diff.changes import Change, Effect, Section
 from semantics import access, exposure
-from semantics.describe import listed
+from semantics.describe import listed, paths_text, values_text
 from semantics.objects import MeshObjects
 
+UNNAMED = "any port not named"
 BOXES = 4
 """How many kinds of requests are written out for one pair."""
 
@@ -26,10 +27,11 @@ def section(old: MeshObjects, new: MeshObjects) -> Section:
 
 
 def _public(change: exposure.ExposureChange) -> Change:
-    methods = listed(change.methods) if len(change.methods) < 8 else "any method"
+    methods = values_text(exposure.METHODS, change.methods)
     service = f" → {change.service}" if change.service else ""
+    paths = listed(paths_text(change.paths))
     return Change(
-        subject=f"client → {change.host} {listed(change.paths)} ({methods}){service}",
+        subject=f"client → {change.host} {paths} ({methods}){service}",
         field="from outside the mesh",
         before=change.before.text,
         after=change.after.text,
@@ -54,21 +56,21 @@ _FIELDS = {
 }
 
 
+_Alike = tuple[access.Change, str, str, bool]
+
+
 def _merged(changes: Iterable[access.PairChange]) -> list[Change]:
-    """One line for all callers whose access to a workload changed alike."""
-    groups: dict[tuple[str, access.Change, str, str, bool], list[str]] = {}
+    """One line for all pairs whose access changed alike."""
+    callers: dict[tuple[str, _Alike], list[str]] = {}
     for change in changes:
-        key = (
-            str(change.workload),
-            change.change,
-            _requests(change.gained),
-            _requests(change.lost),
-            change.complete,
-        )
-        groups.setdefault(key, []).append(change.caller)
+        alike = (change.change, _requests(change.gained), _requests(change.lost), change.complete)
+        callers.setdefault((str(change.workload), alike), []).append(change.caller)
+    workloads: dict[tuple[str, _Alike], list[str]] = {}
+    for (workload, alike), who in callers.items():
+        workloads.setdefault(("; ".join(dict.fromkeys(who)), alike), []).append(workload)
     return [
         Change(
-            subject=f"{'; '.join(dict.fromkeys(callers))} → {workload}",
+            subject=f"{who} → {_places(places)}",
             field=_FIELDS[kind],
             before=lost or None,
             after=gained or None,
@@ -79,11 +81,25 @@ def _merged(changes: Iterable[access.PairChange]) -> list[Change]:
             ),
             note="" if complete else "more kinds of requests than could be compared",
         )
-        for (workload, kind, gained, lost, complete), callers in groups.items()
+        for (who, (kind, gained, lost, complete)), places in workloads.items()
     ]
+
+
+def _places(workloads: Sequence[str]) -> str:
+    """Workloads, the namespace said once: `apps/{a, b}`."""
+    by_namespace: dict[str, list[str]] = {}
+    for workload in workloads:
+        namespace, _, name = workload.partition("/")
+        by_namespace.setdefault(namespace, []).append(name)
+    return "; ".join(
+        f"{namespace}/{names[0]}" if len(names) == 1 else f"{namespace}/{{{', '.join(names)}}}"
+        for namespace, names in by_namespace.items()
+    )
 
 
 def _requests(boxes: Sequence[access.Box]) -> str:
     texts = list(dict.fromkeys(str(box) for box in boxes))
+    # What may be said to ports that nothing names only counts where there is nothing else.
+    texts = [text for text in texts if not text.startswith(UNNAMED)] or texts
     more = f"; and {len(texts) - BOXES} more kinds" if len(texts) > BOXES else ""
     return "; ".join(texts[:BOXES]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from diff.changes import Change, Effect
@@ -42,9 +43,35 @@ def compare(old: Iterable[Fact], new: Iterable[Fact], judge: Judge = neutral) ->
         for field in dict.fromkeys((*was, *becomes)):
             if was.get(field) != becomes.get(field):
                 effect = judge(field, was.get(field), becomes.get(field))
-                changes.append(Change(subject, field, was.get(field), becomes.get(field), effect))
+                values = shortened(was.get(field), becomes.get(field))
+                changes.append(Change(subject, field, *values, effect))
+    return _grouped(changes)
+
+
+def _grouped(changes: Iterable[Change]) -> list[Change]:
+    """Changes that are the same but for their subject in one line, the weakening ones first."""
     order = list(Effect)
-    return sorted(changes, key=lambda c: (order.index(c.effect), c.subject, c.field))
+    groups: dict[Change, list[str]] = {}
+    for change in sorted(changes, key=lambda c: (order.index(c.effect), c.subject)):
+        groups.setdefault(replace(change, subject=""), []).append(change.subject)
+    return [replace(change, subject="; ".join(subjects)) for change, subjects in groups.items()]
+
+
+LONG_LIST = 3
+"""Lists of more values are shown by what differs only."""
+
+
+def shortened(before: str | None, after: str | None) -> tuple[str | None, str | None]:
+    """Two long lists reduced to what left the one and what came into the other."""
+    if before is None or after is None:
+        return before, after
+    was, becomes = before.split(", "), after.split(", ")
+    if max(len(was), len(becomes)) <= LONG_LIST or sorted(was) == sorted(becomes):
+        return before, after
+    gone, come = ([v for v in a if v not in b] for a, b in ((was, becomes), (becomes, was)))
+    same = len(was) - len(gone)
+    rest = f"{same} others" if same != 1 else "1 other"
+    return ", ".join([*gone, rest]), ", ".join([*come, rest])
 
 
 def _whole(

@@ -15,8 +15,11 @@ def section(old: Sequence[Object], new: Sequence[Object]) -> Section:
 
 
 def judge(field: str, before: str | None, after: str | None) -> Effect:
-    """Only what lets browsers or the outside in further has a direction here."""
-    if field == "egress hosts" or field.startswith("CORS allow"):
+    """Only what lets browsers in, or traffic out, further has a direction here.
+
+    A Sidecar's hosts have none: they say what a proxy knows, not what it may do.
+    """
+    if field.startswith("CORS allow"):
         gained = set((after or "").split(", ")) - set((before or "").split(", ")) - {""}
         return Effect.WEAKER if gained else Effect.NEUTRAL
     if field == "egress to":
@@ -32,7 +35,7 @@ def facts(objects: Sequence[Object]) -> Iterator[Fact]:
         yield from _destination_rule(item)
     for item in of_kind(objects, "Sidecar"):
         for index, egress in enumerate(spec(item).get("egress") or ()):
-            name = "egress hosts" + (f" {index}" if index else "")
+            name = "hosts it knows" + (f" {index}" if index else "")
             yield Fact(label(item), name, ", ".join(sorted(egress.get("hosts") or ())))
     for item in of_kind(objects, "ServiceEntry"):
         hosts = ", ".join(sorted(str(h) for h in spec(item).get("hosts") or ()))
@@ -45,7 +48,7 @@ def _virtual_service(item: Object) -> Iterator[Fact]:
     body = spec(item)
     gateways = body.get("gateways") or ["mesh"]
     inside = " (in the mesh)" if set(gateways) == {"mesh"} else ""
-    for host in body.get("hosts") or ():
+    for host in (_short(h) for h in body.get("hosts") or ()):
         seen: dict[str, int] = {}
         for protocol in ("http", "tls", "tcp"):
             for route in body.get(protocol) or ():
@@ -55,6 +58,10 @@ def _virtual_service(item: Object) -> Iterator[Fact]:
                     seen[subject] = seen.get(subject, 0) + 1
                     nth = f" (match {seen[subject]})" if seen[subject] > 1 else ""
                     yield from _route(subject + nth, route)
+
+
+def _short(host: Any) -> str:
+    return str(host).removesuffix(".svc.cluster.local")
 
 
 def match_text(match: Mapping[str, Any]) -> str:
@@ -91,9 +98,7 @@ def _route(subject: str, route: Mapping[str, Any]) -> Iterator[Fact]:
     if destinations:
         yield Fact(subject, "goes to", ", ".join(dict.fromkeys(name for name, _ in destinations)))
     if len(destinations) > 1:
-        yield Fact(
-            subject, "weights", ", ".join(f"{name} {weight}" for name, weight in destinations)
-        )
+        yield Fact(subject, "weights", ", ".join(_weights(route)))
     if "timeout" in route:
         yield Fact(subject, "timeout", str(route["timeout"]))
     for path, value in flat(route.get("retries")):
@@ -116,9 +121,19 @@ def _cors(key: str, values: Any) -> Iterator[str]:
         yield value
 
 
+def _weights(route: Mapping[str, Any]) -> Iterator[str]:
+    """`v1 95`: by subset where the destinations differ in nothing else."""
+    entries = route["route"]
+    hosts = {str((e.get("destination") or {}).get("host")) for e in entries}
+    for entry in entries:
+        name, weight = _destination(entry)
+        subset = (entry.get("destination") or {}).get("subset")
+        yield f"{subset if subset and len(hosts) == 1 else name} {weight}"
+
+
 def _destination(entry: Mapping[str, Any]) -> tuple[str, Any]:
     destination = entry.get("destination") or {}
-    host = str(destination.get("host", "")).removesuffix(".svc.cluster.local")
+    host = _short(destination.get("host", ""))
     port = (destination.get("port") or {}).get("number")
     name = host + (f":{port}" if port else "")
     if destination.get("subset"):
@@ -128,7 +143,7 @@ def _destination(entry: Mapping[str, Any]) -> tuple[str, Any]:
 
 def _destination_rule(item: Object) -> Iterator[Fact]:
     body = spec(item)
-    subject = f"service {str(body.get('host', '')).removesuffix('.svc.cluster.local')}"
+    subject = f"service {_short(body.get('host', ''))}"
     for path, value in flat(_without_tls(body.get("trafficPolicy"))):
         yield Fact(subject, path, value)
     for subset in body.get("subsets") or ():

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,10 @@ from semantics.authorization import Guard
 from semantics.conditions import Dimension
 from semantics.describe import peers_text, values_text
 from semantics.objects import MeshObjects, Workload
-from semantics.regions import ALLOW, DENY, Grid, Mask, Space, space_of, verdicts
+from semantics.regions import ALLOW, DENY, PORT, Grid, Mask, Space, space_of, verdicts
+from semantics.request import principal_of
+from semantics.routes import servers
+from semantics.witnesses import OTHER_NAME
 
 Identity = tuple[str, str]
 
@@ -64,7 +66,9 @@ class PairChange:
     @property
     def caller(self) -> str:
         """The callers in words."""
-        return peers_text(self.callers)
+        if self.workload.gateway and None in self.callers:
+            return "clients from outside"
+        return peers_text(self.callers, self.workload.namespace)
 
 
 def compare(old: MeshObjects, new: MeshObjects) -> list[PairChange]:
@@ -99,7 +103,7 @@ class _Comparison:
 
     def rows(self) -> Iterator[PairChange]:
         old, new = self.guards
-        same = old is not None and new is not None and fingerprint(old) == fingerprint(new)
+        same = old is not None and new is not None and old.fingerprint == new.fingerprint
         if same and not self.appeared and not self.vanished:
             return
         present = [guard for guard in self.guards if guard is not None]
@@ -107,13 +111,37 @@ class _Comparison:
         peers = space.axes[0].classes
         before = np.zeros(space.shape, np.uint8) if old is None else verdicts(old, space)
         after = np.zeros(space.shape, np.uint8) if new is None else verdicts(new, space)
+        anyone = self._anyone(peers)
         for index, members in enumerate(peers):
             if same and not self._moves(members):
                 continue
+            reachable = self._reachable(space, members)
+            told = anyone is not None and anyone != index and None not in members
             for callers, was, becomes in self._split(members, before[index], after[index]):
-                row = partial(self._row, space, callers, was, becomes)
-                if (was != becomes).any():
-                    yield row()
+                met = np.where(reachable[0], was, DENY), np.where(reachable[0], becomes, DENY)
+                gained, lost = met[1] > met[0], met[1] < met[0]
+                if told and not lost.any() and not (gained & (after[anyone] == DENY)).any():
+                    continue  # what any identity may, this one may too
+                if gained.any() or lost.any():
+                    yield self._row(space, callers, *met)
+
+    def _anyone(self, peers: Sequence[Sequence[str | None]]) -> int | None:
+        """The class that stands for every identity of the mesh; at a gateway there is none."""
+        if any(guard is not None and guard.workload.gateway for guard in self.guards):
+            return None
+        stand_in = principal_of(OTHER_NAME, OTHER_NAME)
+        return next((i for i, members in enumerate(peers) if stand_in in members), None)
+
+    def _reachable(self, space: Space, members: Sequence[str | None]) -> Mask:
+        """The ports that callers meet: at a gateway clients and mesh identities have their own."""
+        workload, objects = next((g.workload, g.objects) for g in reversed(self.guards) if g)
+        if not workload.gateway:
+            return np.ones([1] * len(space.axes), dtype=bool)
+        mutual = {s.port for s in servers(objects) if s.mutual and str(s.workload) == str(workload)}
+        outside = None in members
+        axis = space.axis(PORT)
+        assert axis is not None
+        return space.along(PORT, [(port in mutual) is not outside for port in axis.representatives])
 
     def _moves(self, members: Sequence[str | None]) -> bool:
         return any(_identity(m) in self.appeared | self.vanished for m in members)
@@ -166,20 +194,6 @@ def _kind(before: Grid, after: Grid) -> Change:
     return Change.WIDENED if gained else Change.NARROWED
 
 
-def fingerprint(guard: Guard) -> tuple[Any, ...]:
-    """Equal for two guards that decide alike on everything."""
-    return (
-        repr([(p.get("metadata", {}).get("name"), p.get("spec")) for p in guard.applying]),
-        guard.mtls.mode,
-        sorted(guard.mtls.ports.items()),
-        guard.jwt_rules,
-        sorted(guard.workload.ports.items()),
-        guard.workload.gateway,
-        guard.workload.proxied,
-        guard.objects.mesh,
-    )
-
-
 def allowed_callers(
     guard: Guard, identities: Iterable[Identity]
 ) -> list[tuple[str, tuple[Box, ...]]]:
@@ -195,19 +209,33 @@ def allowed_callers(
 
 def boxes(space: Space, mask: Mask) -> Iterator[Box]:
     """A mask over all dimensions but the peer as few readable sets of requests."""
-    yield from (
-        Box(
+    axes = space.axes[1:]
+    order, parts = min(_decompositions(mask), key=lambda found: len(found[1]))
+    for part in parts:
+        constraints = sorted(
+            (place, part[index])
+            for index, place in enumerate(order)
+            if len(part[index]) < len(axes[place].classes)
+        )
+        yield Box(
             tuple(
-                (axis.dimension, tuple(v for i in chosen for v in axis.classes[i]))
-                for axis, chosen in zip(space.axes[1:], part, strict=True)
-                if len(chosen) < len(axis.classes)
+                (axes[place].dimension, tuple(v for i in chosen for v in axes[place].classes[i]))
+                for place, chosen in constraints
             )
         )
-        for part in _parts(mask)
-    )
 
 
-def _parts(mask: Mask) -> Iterator[tuple[tuple[int, ...], ...]]:
+_Part = tuple[tuple[int, ...], ...]
+
+
+def _decompositions(mask: Mask) -> Iterator[tuple[tuple[int, ...], list[_Part]]]:
+    """The mask cut into boxes, once for each dimension that may be cut first."""
+    for first in range(max(mask.ndim, 1)):
+        order = (first, *(i for i in range(mask.ndim) if i != first)) if mask.ndim else ()
+        yield order, list(_parts(np.transpose(mask, order)))
+
+
+def _parts(mask: Mask) -> Iterator[_Part]:
     """The mask as disjoint products of index sets, one set for each axis."""
     if not mask.any():
         return

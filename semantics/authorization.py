@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from semantics.authentication import (
     JwtRule,
@@ -61,6 +62,20 @@ class Guard:
     def tcp_policies(self) -> tuple[Policy, ...]:
         """The policies as a TCP port enforces them."""
         return tuple(compile_policy(p, self.objects.mesh, http=False) for p in self.applying)
+
+    @cached_property
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Equal for two guards that decide alike on everything."""
+        return (
+            repr([(p["metadata"].get("name"), p.get("spec")) for p in self.applying]),
+            self.mtls.mode,
+            sorted(self.mtls.ports.items()),
+            self.jwt_rules,
+            sorted(self.workload.ports.items()),
+            self.workload.gateway,
+            self.workload.proxied,
+            self.objects.mesh,
+        )
 
     def policies(self, *, http: bool) -> tuple[Policy, ...]:
         """The policies of a port's protocol."""

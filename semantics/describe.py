@@ -21,21 +21,28 @@ SHOWN = 6
 """How many values of a list are written out."""
 
 
-def peers_text(peers: Iterable[str | None]) -> str:
-    """Callers: named identities first, then the groups that stand for many."""
+def peers_text(peers: Iterable[str | None], namespace: str = "") -> str:
+    """Callers: named identities first, then the groups that stand for many.
+
+    Identities of `namespace` are told by their service account alone.
+    """
     peers = list(peers)
-    named = sorted(_peer_text(p) for p in peers if p is not None and OTHER_NAME not in p)
+    named = sorted(
+        _peer_text(p).removeprefix(f"{namespace}/")
+        for p in peers
+        if p is not None and OTHER_NAME not in p
+    )
     named = [n for n in named if "other.domain" not in n]
     groups = []
     stand_ins = [p for p in peers if p is not None and OTHER_NAME in p]
     if any(p.endswith(f"/ns/{OTHER_NAME}/sa/{OTHER_NAME}") for p in stand_ins):
         groups.append("any identity of the mesh")
-        named = [] if None in peers else named
+        named = []
     else:
         groups += [f"any other identity in {_namespace(p)}" for p in sorted(stand_ins)]
     if None in peers:
         groups.append("anyone without an identity (plaintext)")
-    if len(groups) == 2 and not named and groups[0].startswith("any identity"):
+    if groups[:1] == ["any identity of the mesh"] and None in peers:
         return "anyone"
     return listed([*named, *groups])
 
@@ -61,9 +68,13 @@ def values_text(dimension: Dimension, values: Sequence[Any]) -> str:
         case "method":
             return _methods_text(values)
         case "path":
-            return _named("path", [v for v in values if v != OTHER_PATH], OTHER_PATH in values)
+            named = paths_text([v for v in values if v != OTHER_PATH])
+            return _named("path", named, OTHER_PATH in values)
         case "host":
-            return _named("host", [v for v in values if v != OTHER_HOST], OTHER_HOST in values)
+            # `host:*` is written beside `host` for clients that send the port: not worth a word.
+            hosts = [v for v in values if v != OTHER_HOST]
+            hosts = [v for v in hosts if v.removesuffix(":some") == v or v[:-5] not in hosts]
+            return _named("host", hosts, OTHER_HOST in values)
         case "token":
             return tokens_text(values)
         case "header":
@@ -98,6 +109,24 @@ def _named(word: str, values: Sequence[str], others: bool) -> str:
     if not values:
         return f"any other {word}"
     return f"{word} {listed(values)}" + (f" and any other {word}" if others else "")
+
+
+def paths_text(paths: Sequence[str]) -> list[str]:
+    """Paths, with `/a`, `/a/` and `/a/some` told as `/a and below`."""
+    found = []
+    left = set(paths)
+    for path in paths:
+        base = path.rstrip("/") if path != "/" else path
+        below = {f"{base}/", f"{base}/some"}
+        if path not in left or path == "/":
+            continue
+        if below <= left:
+            word = f"{base} and below" if base in left else f"below {base}"
+            left -= {base, *below}
+            found.append(word)
+    rest = [path for path in paths if path in left]
+    covered = [word.removesuffix(" and below") for word in found if word.endswith(" and below")]
+    return found + [p for p in rest if not any(p == f"{c}some" for c in covered)]
 
 
 def _header_text(name: str, values: Sequence[Any]) -> str:

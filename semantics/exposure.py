@@ -148,19 +148,35 @@ class _Revision:
 def compare(old: MeshObjects, new: MeshObjects) -> list[ExposureChange]:
     """Every class of outside requests for which more, less or something else is asked now."""
     revisions = (_Revision(old), _Revision(new))
-    found: dict[tuple[str, str, Requirement, Requirement, tuple[str, ...]], list[str]] = {}
+    found: dict[_Difference, dict[tuple[str, ...], list[str]]] = {}
     for host in sorted({r.host for revision in revisions for r in revision.routes}):
-        for path, methods, service, before, after in _host_rows(revisions, host):
+        for path, methods, service, before, after in _host_rows(revisions, host, everything=False):
             if (before.level, before.text) != (after.level, after.text):
-                found.setdefault((host, service, before, after, methods), []).append(path)
+                by_methods = found.setdefault((host, service, before, after), {})
+                by_methods.setdefault(methods, []).append(path)
     changes = [
-        ExposureChange(host, tuple(dict.fromkeys(paths)), methods, service, before, after)
-        for (host, service, before, after, methods), paths in found.items()
+        ExposureChange(host, paths, methods, service, before, after)
+        for (host, service, before, after), by_methods in found.items()
+        for paths, methods in _transposed(by_methods)
     ]
     return sorted(
         changes,
         key=lambda c: (not c.opens, -c.after.level, c.host, c.paths, c.methods),
     )
+
+
+_Difference = tuple[str, str, Requirement, Requirement]
+
+
+def _transposed(
+    by_methods: Mapping[tuple[str, ...], Sequence[str]],
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Paths and methods with each set of paths once, all of its methods together."""
+    by_paths: dict[tuple[str, ...], list[str]] = {}
+    for methods, paths in by_methods.items():
+        by_paths.setdefault(tuple(dict.fromkeys(paths)), []).extend(methods)
+    for paths, all_methods in by_paths.items():
+        yield paths, tuple(all_methods)
 
 
 def table(objects: MeshObjects) -> list[Exposed]:
@@ -169,15 +185,19 @@ def table(objects: MeshObjects) -> list[Exposed]:
     return [
         Exposed(host, path, methods, service, after)
         for host in sorted({r.host for r in revision.routes})
-        for path, methods, service, _, after in _host_rows((revision, revision), host)
+        for path, methods, service, _, after in _host_rows(
+            (revision, revision), host, everything=True
+        )
     ]
 
 
 _Row = tuple[str, tuple[str, ...], str, Requirement, Requirement]
 
 
-def _host_rows(revisions: tuple[_Revision, _Revision], host: str) -> Iterator[_Row]:
-    """One row for each path and class of methods of a host."""
+def _host_rows(
+    revisions: tuple[_Revision, _Revision], host: str, *, everything: bool
+) -> Iterator[_Row]:
+    """One row for each path and class of methods of a host; only what may differ, or all."""
     by_revision = [[r for r in revision.routes if r.host == host] for revision in revisions]
     paths = {p for routes in by_revision for route in routes for p in example_paths(route)}
     guards = _guards(revisions, by_revision)
@@ -191,6 +211,8 @@ def _host_rows(revisions: tuple[_Revision, _Revision], host: str) -> Iterator[_R
         paths |= {p for p in named if any(_below(p, base) for base in paths)}
     for path in sorted(paths):
         for methods in _methods(space):
+            if not everything and _alike(revisions, by_revision, host, path, methods[0]):
+                continue
             rows = [
                 _requirement(revision, routes, host, path, methods[0], space)
                 for revision, routes in zip(revisions, by_revision, strict=True)
@@ -224,6 +246,52 @@ def _methods(space: Space) -> list[tuple[str, ...]]:
     return [tuple(each) for each in axis.classes] if axis is not None else [("GET",)]
 
 
+def _alike(
+    revisions: tuple[_Revision, _Revision],
+    by_revision: Sequence[Sequence[HttpRoute]],
+    host: str,
+    path: str,
+    method: str,
+) -> bool:
+    """Whether both revisions send the request the same way past guards that decide alike."""
+    old, new = (
+        [
+            (revision.guard(server.workload).fingerprint, server.port, _way(revision, route))
+            for server, route in _ways(revision, routes, host, path, method)
+        ]
+        for revision, routes in zip(revisions, by_revision, strict=True)
+    )
+    return old == new
+
+
+def _way(revision: _Revision, route: HttpRoute) -> tuple[object, ...]:
+    """What of a route decides on who gets through it."""
+    destinations = tuple(
+        (
+            destination,
+            revision.target_port(*destination[:3]),
+            tuple(revision.guard(w).fingerprint for w in revision.behind(*destination[:2])),
+        )
+        for destination in route.destinations()
+        if destination[3] > 0
+    )
+    kept = {key: route.route.get(key) for key in ("match", "rewrite", "redirect", "directResponse")}
+    return (repr(kept), destinations)
+
+
+def _ways(
+    revision: _Revision, routes: Sequence[HttpRoute], host: str, path: str, method: str
+) -> Iterator[tuple[Server, HttpRoute]]:
+    """The servers that serve the host, each with the route that takes the request there."""
+    for server in revision.servers:
+        if not host_within(host, server.hosts):
+            continue
+        for route in routes:
+            if server.gateway in route.gateways and route.takes(server.gateway, path, method, {}):
+                yield server, route
+                break
+
+
 def _requirement(
     revision: _Revision,
     routes: Sequence[HttpRoute],
@@ -234,19 +302,7 @@ def _requirement(
 ) -> tuple[Requirement, str]:
     """What is asked for one request, and the service that answers it."""
     best, reached = UNROUTED, ""
-    for server in revision.servers:
-        if not host_within(host, server.hosts):
-            continue
-        route = next(
-            (
-                r
-                for r in routes
-                if server.gateway in r.gateways and r.takes(server.gateway, path, method, {})
-            ),
-            None,
-        )
-        if route is None:
-            continue
+    for server, route in _ways(revision, routes, host, path, method):
         request = Request(
             source_ip="10.255.255.254",
             port=server.port,

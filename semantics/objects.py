@@ -106,7 +106,37 @@ class MeshObjects:
                     continue
                 if not _any_selected(found, namespace, labels):
                     found.append(self._implied(namespace, _readable(labels), labels))
+        for gateway in self.of("Gateway"):
+            selector = _spec(gateway).get("selector") or {}
+            if not any(_subset(selector, w.labels) for w in found):
+                found.append(self._implied_gateway(gateway, selector))
         return tuple(sorted(found, key=str))
+
+    def _implied_gateway(self, gateway: Object, selector: Mapping[str, str]) -> Workload:
+        """Gateway pods installed by someone else: they run as the one account that policies name."""
+        namespace = namespace_of(gateway)
+        name = selector.get("istio") or selector.get("app") or name_of(gateway)
+        accounts = {a for ns, a in self.named_principals if ns == namespace}
+        return Workload(
+            namespace=namespace,
+            name=name,
+            labels=dict(selector),
+            service_account=accounts.pop() if len(accounts) == 1 else name,
+            gateway=True,
+        )
+
+    @cached_property
+    def named_principals(self) -> frozenset[tuple[str, str]]:
+        """(namespace, service account) of every whole principal that a policy names."""
+        found = set()
+        for policy in self.of("AuthorizationPolicy"):
+            for rule in _spec(policy).get("rules") or ():
+                for entry in (rule or {}).get("from") or ():
+                    for principal in (entry.get("source") or {}).get("principals") or ():
+                        parts = str(principal).split("/")
+                        if len(parts) == 5 and "*" not in principal:
+                            found.add((parts[2], parts[4]))
+        return frozenset(found)
 
     @cached_property
     def identities(self) -> frozenset[tuple[str, str]]:

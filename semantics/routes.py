@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semantics.objects import MeshObjects, Object, Workload, name_of, namespace_of
+from semantics.objects import MeshObjects, Workload, name_of, namespace_of
 
 MESH = "mesh"
 
@@ -75,7 +75,6 @@ def servers(objects: MeshObjects) -> list[Server]:
         spec = gateway.get("spec") or {}
         selector = spec.get("selector") or {}
         pods = [w for w in objects.workloads if selector.items() <= dict(w.labels).items()]
-        pods = pods or [_unknown_gateway(gateway, selector)]
         for server in spec.get("servers") or ():
             tls = server.get("tls") or {}
             if tls.get("httpsRedirect"):
@@ -93,18 +92,6 @@ def servers(objects: MeshObjects) -> list[Server]:
                     )
                 )
     return found
-
-
-def _unknown_gateway(gateway: Object, selector: Mapping[str, str]) -> Workload:
-    """Gateway pods that the set does not hold: known by their selector alone."""
-    name = selector.get("istio") or selector.get("app") or name_of(gateway)
-    return Workload(
-        namespace=namespace_of(gateway),
-        name=name,
-        labels=dict(selector),
-        service_account=f"{selector.get('app') or name}-service-account",
-        gateway=True,
-    )
 
 
 def _pod_port(objects: MeshObjects, pod: Workload, number: int) -> int:
