@@ -13,10 +13,12 @@ from components.authentication import AuthenticationArgs, Authentications
 from components.authorization import AuthorizationArgs, Authorizations
 from components.component import ComponentArgs, MeshComponent
 from components.control_plane import ControlPlaneArgs, IstioControlPlane
+from components.edge.component import EdgeArgs, EdgeFilters
 from components.gateway import GatewayArgs, Gateways, bound
 from components.mesh_config import gateway_topology, mesh_config
 from components.namespaces import MeshNamespaces, NamespacesArgs
 from components.objects import Declared
+from components.rate_limit import RateLimitArgs, RateLimitService
 from components.service_traffic import ServiceTraffic, ServiceTrafficArgs
 from components.workloads import Workloads, WorkloadsArgs
 from model.access import Catalogue
@@ -136,7 +138,38 @@ def _workloads(mesh: Mesh) -> Iterator[Part]:
 
 def _edge(mesh: Mesh) -> Iterator[Part]:
     """Rate-limit service, then what the gateway does to every request."""
-    yield from ()
+    stack, settings, catalogue = mesh
+    yield Part(
+        "rate-limit",
+        RateLimitService,
+        RateLimitArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            trust_domain=settings.control_plane.trust_domain,
+            rate_limits=settings.rate_limits,
+            catalogue=catalogue,
+            traffic=settings.traffic,
+            collector=settings.telemetry.collector,
+        ),
+        after=("authorization",),
+    )
+    yield Part(
+        "edge",
+        EdgeFilters,
+        EdgeArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            edge=settings.edge,
+            rate_limits=settings.rate_limits,
+            tenant_claim=settings.authentication.tenant.claim,
+            denied_user_agents=settings.authorization.denied_user_agents,
+            catalogue=catalogue,
+            traffic=settings.traffic,
+            east_west=settings.gateway.east_west,
+        ),
+        # Routes that stay closed without the rate-limit service would be closed until it is there.
+        after=("rate-limit",),
+    )
 
 
 def _telemetry(mesh: Mesh) -> Iterator[Part]:
