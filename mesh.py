@@ -15,11 +15,13 @@ from components.component import ComponentArgs, MeshComponent
 from components.control_plane import ControlPlaneArgs, IstioControlPlane
 from components.edge.component import EdgeArgs, EdgeFilters
 from components.gateway import GatewayArgs, Gateways, bound
+from components.gateway_proxy import gateway_proxy_config
 from components.mesh_config import gateway_topology, mesh_config
 from components.namespaces import MeshNamespaces, NamespacesArgs
 from components.objects import Declared
 from components.rate_limit import RateLimitArgs, RateLimitService
 from components.service_traffic import ServiceTraffic, ServiceTrafficArgs
+from components.telemetry import MeshTelemetry, TelemetryArgs
 from components.workloads import Workloads, WorkloadsArgs
 from model.access import Catalogue
 from model.settings import Settings
@@ -82,7 +84,7 @@ def _foundation(mesh: Mesh) -> Iterator[Part]:
             namespaces=settings.namespaces,
             control_plane=settings.control_plane,
             gateway=settings.gateway,
-            gateway_topology=gateway_topology(settings),
+            gateway_proxy_config=gateway_proxy_config(settings.edge, gateway_topology(settings)),
             mesh_config=mesh_config(settings),
             trace_sampling=settings.telemetry.sampling.default,
         ),
@@ -174,7 +176,21 @@ def _edge(mesh: Mesh) -> Iterator[Part]:
 
 def _telemetry(mesh: Mesh) -> Iterator[Part]:
     """Traces, metrics, access log."""
-    yield from ()
+    stack, settings, catalogue = mesh
+    yield Part(
+        "telemetry",
+        MeshTelemetry,
+        TelemetryArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            telemetry=settings.telemetry,
+            authentication=settings.authentication,
+            catalogue=catalogue,
+            cluster=settings.control_plane.cluster,
+            traffic=settings.traffic,
+        ),
+        after=("control-plane",),
+    )
 
 
 def _routes(mesh: Mesh) -> Iterator[Part]:

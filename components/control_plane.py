@@ -38,7 +38,6 @@ from components.chart_values import (
     values,
 )
 from components.component import ComponentArgs, MeshComponent
-from components.mesh_config import GatewayTopology
 from components.objects import HelmRelease, WaitFor
 from model.settings import ControlPlane, Gateway, Namespaces, Size
 
@@ -59,7 +58,8 @@ class ControlPlaneArgs(ComponentArgs):
     namespaces: Namespaces
     control_plane: ControlPlane
     gateway: Gateway
-    gateway_topology: GatewayTopology
+    gateway_proxy_config: dict[str, Any]
+    """ProxyConfig of the gateway's pods (`components/gateway_proxy.py`)."""
     mesh_config: dict[str, Any]
     trace_sampling: float
 
@@ -173,11 +173,7 @@ def _gateway(args: ControlPlaneArgs) -> GatewayValues:
         ),
         resources=_resources(size),
         pod_annotations={
-            # Also in meshConfig, but there a change reaches no running gateway, and with a control
-            # plane of someone else's there is no meshConfig of ours.
-            "proxy.istio.io/config": yaml.safe_dump(
-                {"gatewayTopology": args.gateway_topology.model_dump()}
-            ),
+            "proxy.istio.io/config": yaml.safe_dump(args.gateway_proxy_config),
             **EVICTION,
         },
         strategy=Strategy(rolling_update=RollingUpdate(max_surge="25%", max_unavailable=0))

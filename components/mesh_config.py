@@ -188,12 +188,13 @@ def gateway_topology(settings: Settings) -> GatewayTopology:
     return GatewayTopology(num_trusted_proxies=settings.gateway.trusted_proxies)
 
 
-# Circuit breakers, overflow, ejections, rate limits: Istio leaves them out unless asked, and the
+# Circuit breakers, overflow, ejections, rate limits, expiry of certificates: Istio leaves them out unless asked, and the
 # alerts of monitoring.py read them. Envoy matches the whole name.
 _ALERTED_STATISTICS = (
     r"(cluster\.outbound\|.*\.(circuit_breakers\.default\.(cx_open|rq_open|rq_pending_open)"
     r"|outlier_detection\.ejections_active|upstream_(cx|rq_pending)_overflow"
     r"|ratelimit\.(ok|error|over_limit|failure_mode_allowed)))"
+    r"|(listener\..*\.ssl\.certificate\..*\.expiration_unix_time_seconds)"
     r"|(.*\.http_local_rate_limit\.(enabled|enforced|rate_limited))"
 )
 
@@ -225,7 +226,8 @@ def access_log_fields(authentication: Authentication, cluster: str) -> dict[str,
         "bytes_sent": "%BYTES_SENT%",
         "duration_ms": "%DURATION%",
         "upstream_ms": "%RESP(x-envoy-upstream-service-time)%",
-        "client_address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "client_address": _CLIENT_ADDRESS,
+        "forwarded_for": "%REQ(x-forwarded-for)%",
         "peer_address": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
         "peer": "%DOWNSTREAM_PEER_URI_SAN%",
         "tls_version": "%DOWNSTREAM_TLS_VERSION%",
@@ -250,7 +252,8 @@ def audit_log_fields(authentication: Authentication, cluster: str) -> dict[str, 
         "token_subject": _metadata(*verified_claim("sub")),
         "token_issuer": _metadata(*verified_claim("iss")),
         "caller": "%DOWNSTREAM_PEER_URI_SAN%",
-        "client_address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "client_address": _CLIENT_ADDRESS,
+        "forwarded_for": "%REQ(x-forwarded-for)%",
         "method": "%REQ(:method)%",
         "authority": "%REQ(:authority)%",
         "path": _PATH,
@@ -261,6 +264,10 @@ def audit_log_fields(authentication: Authentication, cluster: str) -> dict[str, 
     }
 
 
+# The gateway writes what it takes for the client's address into this header, and takes off what a
+# client wrote; it goes with the request, while DOWNSTREAM_REMOTE_ADDRESS at a sidecar is that of
+# the last proxy. It is absent for clients with a private address.
+_CLIENT_ADDRESS = "%REQ(x-envoy-external-address)%"
 _PATH = "%REQ_WITHOUT_QUERY(x-envoy-original-path?:path)%"
 
 
