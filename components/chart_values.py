@@ -144,6 +144,11 @@ class IstiodValues(CamelMessage):
     topology_spread_constraints: tuple[TopologySpreadConstraint, ...] | None = None
     pdb: DisruptionBudget | None = None
     seccomp_profile: SeccompProfile = SeccompProfile()
+    env: dict[str, str] = Field(
+        default={"BLOCKED_CIDRS_IN_JWKS_URIS": "127.0.0.0/8,169.254.0.0/16,::1/128,fe80::/10"}
+    )
+    """istiod fetches the keys of token issuers: never from itself nor from a cloud's metadata
+    server, whatever a RequestAuthentication says."""
     trace_sampling: float
     """Percent; in force only where no Telemetry says otherwise."""
 

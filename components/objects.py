@@ -16,6 +16,10 @@ The engine gets them as `ignoreChanges`; without it `up` keeps the live values a
 """
 PUBLIC_WITHOUT_TOKEN = "voicemesh.io/public-without-token"  # noqa: S105 - the name of an annotation
 """Annotation `"true"` on an AuthorizationPolicy that lets clients in without a token."""
+NO_OTHER_API = {"galley.istio.io/analyze-suppress": "IST0133"}
+"""Annotations of every EnvoyFilter: the analyzer warns of each one, and each one here does what no
+Istio API can. Source: https://istio.io/latest/docs/reference/config/analysis/
+"""
 REASON = "voicemesh.io/reason"
 """Annotation: why the object opens something, in words for a reviewer."""
 

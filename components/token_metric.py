@@ -19,7 +19,7 @@ from components.istio.envoy_filter import (
     Patch,
 )
 from components.istio.sidecar import WorkloadSelector
-from components.objects import Manifest
+from components.objects import NO_OTHER_API, Manifest
 from components.request_fields import TOKENS_HEADER
 from components.wire import ObjectMeta
 from model.service import Service
@@ -36,7 +36,9 @@ def token_metric(service: Service, namespace: str) -> Manifest:
         sub_filter=ListenerMatchSubFilterMatch(name=_STATS_FILTER),
     )
     return EnvoyFilter(
-        metadata=ObjectMeta(name=f"{service.name}-tokens", namespace=namespace),
+        metadata=ObjectMeta(
+            annotations=dict(NO_OTHER_API), name=f"{service.name}-tokens", namespace=namespace
+        ),
         spec=EnvoyFilterSpec(
             workload_selector=WorkloadSelector(labels={"app": service.name}),
             priority=10,

@@ -29,7 +29,7 @@ from components.istio.envoy_filter import (
     RouteConfigurationMatchVirtualHostMatch,
 )
 from components.istio.sidecar import WorkloadSelector
-from components.objects import Manifest
+from components.objects import NO_OTHER_API, Manifest
 from components.request_fields import AI_HEADERS
 from components.route_names import (
     api_route_names,
@@ -75,7 +75,7 @@ def trace_sampling(
                 _route(name, value) for name in route_names(service, traffic.get(service.name))
             ]
     return EnvoyFilter(
-        metadata=ObjectMeta(name=NAME, namespace=namespace),
+        metadata=ObjectMeta(annotations=dict(NO_OTHER_API), name=NAME, namespace=namespace),
         spec=EnvoyFilterSpec(
             workload_selector=WorkloadSelector(labels=dict(GATEWAY_SELECTOR)),
             priority=PRIORITY.value,

@@ -27,7 +27,7 @@ from components.istio.envoy_filter import (
     RouteConfigurationMatchVirtualHostMatch,
 )
 from components.istio.sidecar import WorkloadSelector
-from components.objects import Manifest
+from components.objects import NO_OTHER_API, Manifest
 from components.wire import ObjectMeta
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def envoy_filter(
 ) -> Manifest:
     """An EnvoyFilter for the gateway's pods alone."""
     return EnvoyFilter(
-        metadata=ObjectMeta(name=name, namespace=namespace),
+        metadata=ObjectMeta(annotations=dict(NO_OTHER_API), name=name, namespace=namespace),
         spec=EnvoyFilterSpec(
             workload_selector=WorkloadSelector(labels=dict(GATEWAY_SELECTOR)),
             priority=priority.value,
