@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from components.alerts import AlertsArgs
 from components.authentication import AuthenticationArgs, Authentications
 from components.authorization import AuthorizationArgs, Authorizations
 from components.component import ComponentArgs, MeshComponent
@@ -17,6 +18,7 @@ from components.edge.component import EdgeArgs, EdgeFilters
 from components.gateway import GatewayArgs, Gateways, bound
 from components.gateway_proxy import gateway_proxy_config
 from components.mesh_config import gateway_topology, mesh_config
+from components.monitoring import Monitors
 from components.namespaces import MeshNamespaces, NamespacesArgs
 from components.objects import Declared
 from components.rate_limit import RateLimitArgs, RateLimitService
@@ -232,4 +234,17 @@ def _routes(mesh: Mesh) -> Iterator[Part]:
 
 def _monitoring(mesh: Mesh) -> Iterator[Part]:
     """Monitors and alerts of the Prometheus operator."""
-    yield from ()
+    stack, settings, catalogue = mesh
+    yield Part(
+        "monitoring",
+        Monitors,
+        AlertsArgs(
+            stack=stack,
+            namespaces=settings.namespaces,
+            monitoring=settings.monitoring,
+            catalogue=catalogue,
+            credential_name=settings.gateway.tls.credential_name,
+            owns_control_plane=settings.control_plane.mode == "install",
+        ),
+        after=("namespaces",),
+    )

@@ -188,8 +188,8 @@ def gateway_topology(settings: Settings) -> GatewayTopology:
     return GatewayTopology(num_trusted_proxies=settings.gateway.trusted_proxies)
 
 
-# Circuit breakers, overflow, ejections, rate limits, expiry of certificates: Istio leaves them out unless asked, and the
-# alerts of monitoring.py read them. Envoy matches the whole name.
+# Circuit breakers, overflow, ejections, rate limits, expiry of certificates: Istio leaves them out
+# unless asked, and the alerts of alerts.py read them. Envoy matches the whole name.
 _ALERTED_STATISTICS = (
     r"(cluster\.outbound\|.*\.(circuit_breakers\.default\.(cx_open|rq_open|rq_pending_open)"
     r"|outlier_detection\.ejections_active|upstream_(cx|rq_pending)_overflow"
