@@ -380,14 +380,23 @@ class Settings(Model):
     domain: Host
     """Public domain; the hosts are `api.`, `ws.` and `grpc.` of it."""
     namespaces: Namespaces
+    """Where things live; `apps` is required."""
     gateway: Gateway
+    """The ingress gateway: TLS, size, trusted proxies."""
     authentication: Authentication
+    """Who may sign tokens, and which claims services see as headers."""
     control_plane: ControlPlane = ControlPlane()
+    """The Istio installation."""
     authorization: Authorization = Authorization()
+    """Addresses and clients that are kept out, addresses that may administrate."""
     edge: Edge = Edge()
+    """What the gateway does to every request: CORS, bodies, compression, timeouts, headers."""
     rate_limits: RateLimits = RateLimits()
+    """Local limits per client address, global ones per tenant and route."""
     telemetry: Telemetry = Telemetry()
+    """Traces, metrics and access log."""
     monitoring: Monitoring = Monitoring()
+    """Objects of the Prometheus operator: monitors and alerts."""
     zones: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")], ...] = ()
     """Zones the services run in, as `region/zone`; locality preferences need two or more."""
     traffic: dict[Name, Split] = {}
@@ -395,6 +404,7 @@ class Settings(Model):
     services: dict[Name, Override] = {}
     """Changes to services of the catalogue for this environment."""
     workloads: Workloads = Workloads()
+    """Who runs the services' pods."""
 
     @property
     def api_host(self) -> str:

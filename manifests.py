@@ -1,0 +1,103 @@
+"""Objects as files: one YAML file for each, at a place that follows from the object alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.objects import Manifest, reference
+from model.invalid import InvalidInput
+
+INDEX = ".voicemesh-rendered"
+"""File in a rendered directory that lists what was written there, a path each line."""
+
+
+def write(objects: Sequence[Manifest], directory: Path) -> list[Path]:
+    """Writes every object to DIRECTORY/KIND/NAMESPACE/NAME.yaml and removes stale files.
+
+    Only files that an earlier call wrote are removed. An object without namespace lies directly
+    under its kind. Kinds are in lower case, as kubectl takes them.
+
+    Raises:
+        InvalidInput: the directory holds something else than an earlier rendering.
+    """
+    index = directory / INDEX
+    if directory.exists() and not index.is_file() and any(directory.iterdir()):
+        raise InvalidInput(
+            f"--out {directory}: the directory holds files that are not from an earlier render;"
+            " name a new or empty one"
+        )
+    earlier = set(index.read_text(encoding="utf-8").splitlines()) if index.is_file() else set()
+    texts = {str(place(one)): dump(one) for one in objects}
+    if len(texts) < len(objects):
+        raise AssertionError(f"two objects share one place: {_repeated(objects)}")
+    directory.mkdir(parents=True, exist_ok=True)
+    # The index first: a render that is cut off can still be replaced by the next one.
+    index.write_text("\n".join(sorted(earlier | set(texts))) + "\n", encoding="utf-8")
+    for name in earlier - set(texts):
+        stale = directory / name
+        stale.unlink(missing_ok=True)
+        for folder in stale.parents:
+            if folder == directory or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+    for name, text in texts.items():
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    index.write_text("\n".join(sorted(texts)) + "\n", encoding="utf-8")
+    return [directory / name for name in texts]
+
+
+def place(manifest: Manifest) -> Path:
+    """Where an object's file lies below the directory."""
+    metadata = manifest["metadata"]
+    folder = Path(manifest["kind"].lower())
+    if namespace := metadata.get("namespace"):
+        folder /= namespace
+    return folder / f"{metadata['name']}.yaml"
+
+
+def dump(manifest: Manifest) -> str:
+    """An object as YAML: apiVersion, kind and metadata first, every run the same text."""
+    first = {key: manifest[key] for key in ("apiVersion", "kind", "metadata") if key in manifest}
+    text: str = yaml.dump({**first, **manifest}, Dumper=_Dumper, sort_keys=False, width=100)
+    return text
+
+
+def load(paths: Iterable[Path]) -> list[Manifest]:
+    """The objects in YAML files and directories of such, in the order of their paths."""
+    files = [
+        file
+        for path in paths
+        for file in (sorted(path.rglob("*.y*ml")) if path.is_dir() else [path])
+    ]
+    return [
+        one
+        for file in files
+        for one in yaml.load_all(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)  # noqa: S506
+        if one
+    ]
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Block style, text over several lines as a literal block, no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _repeated(objects: Sequence[Manifest]) -> str:
+    names = [reference(one) for one in objects]
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
