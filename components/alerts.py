@@ -29,6 +29,8 @@ GATEWAY_JOB, ISTIOD_JOB, SIDECARS_JOB = "istio-ingressgateway", "istiod", "istio
 _WINDOW = "5m"
 _QUIET = 0.05
 """Requests a second below which a share of errors says nothing: one in twenty seconds."""
+_LONG = 60
+"""Seconds of timeout above which a service says itself that it takes long."""
 _CERTIFICATE_LEFT = 6 * 3600
 """Seconds. A workload's certificate lives a day and is renewed after half of it."""
 _PUBLIC_CERTIFICATE_LEFT = 14 * 86_400
@@ -308,8 +310,12 @@ def _control_plane(args: AlertsArgs) -> Iterator[Alert]:
 
 
 def _slow(service: Service) -> bool:
-    """True where a long answer is what the service is for: AI, and streams that last."""
-    return service.ai or any(route.streaming for route in service.routes)
+    """True where a long answer is what the service is for: AI, streams, long jobs."""
+    return (
+        service.ai
+        or any(route.streaming for route in service.routes)
+        or seconds(service.timeout) > _LONG
+    )
 
 
 def _rate(metric: str, selector: str) -> str:

@@ -128,5 +128,6 @@ def _metadata(args: AlertsArgs, name: str) -> ObjectMeta:
 
 
 def _interval(args: AlertsArgs) -> str:
-    """Whole milliseconds: the operator reads no fractions."""
-    return f"{int(seconds(args.monitoring.interval) * 1000)}ms"
+    """The interval in whole seconds or milliseconds: the operator reads no fractions."""
+    length = seconds(args.monitoring.interval)
+    return f"{int(length)}s" if length == int(length) else f"{int(length * 1000)}ms"
