@@ -1,0 +1,269 @@
+"""What ALLOW policies let in: named callers, and no more than their narrowest sibling."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from policies.access_rules import (
+    PEER,
+    PUBLIC_WITHOUT_TOKEN,
+    REASON,
+    Clause,
+    allows,
+    clauses,
+    covers,
+    declared_public,
+)
+from policies.policy import (
+    Config,
+    Enforcement,
+    Finding,
+    Object,
+    Severity,
+    annotations_of,
+    object_policy,
+    reference,
+    stack_policy,
+)
+from policies.stack import Stack, selector_of
+
+_POLICY = "https://istio.io/latest/docs/reference/config/security/authorization-policy/"
+_PRACTICE = "https://istio.io/latest/docs/ops/best-practices/security/#authorization-policies"
+_WHOLE_NAMESPACE = re.compile(r"^(\*|\*/.*|[^/]*/ns/\*.*|[^/]*/ns/[^/]*/?\*?|[^/]*/ns/[^/]+/sa/.*\*)$")
+
+
+@object_policy(
+    "allow-names-callers",
+    "AuthorizationPolicy",
+    title="ALLOW says who may call",
+    severity=Severity.CRITICAL,
+    codes=("TIS0102",),
+    text="Every rule of an ALLOW policy names callers, by certificate or by token, unless the "
+    "policy is declared public. A rule with nothing in it, which allows everything to everybody, "
+    "can't be declared.",
+    remedy="Name principals or requestPrincipals, or declare the opening with "
+    "voicemesh.io/public-without-token and voicemesh.io/reason.",
+    url=_PRACTICE,
+)
+def names_callers(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks at each clause."""
+    if not allows(item):
+        return
+    for clause in clauses(item):
+        if not clause.fields and not clause.negative:
+            yield Finding(item, clause.path, "the rule allows everything to everybody")
+        elif not clause.identified() and not declared_public(item):
+            yield Finding(item, clause.path, "the rule allows callers without any identity")
+
+
+@object_policy(
+    "allow-names-accounts",
+    "AuthorizationPolicy",
+    title="ALLOW names service accounts, not whole namespaces",
+    severity=Severity.CRITICAL,
+    text="Callers are named one by one. A pattern over accounts, or a namespace as the only thing "
+    "asked, lets in whatever is deployed there next.",
+    remedy="List the service accounts that call.",
+    url=_POLICY + "#Source",
+)
+def names_accounts(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks for patterns that take in more than one account."""
+    if not allows(item):
+        return
+    for clause in clauses(item):
+        wide = [p for p in clause.fields.get("principals", ()) if _WHOLE_NAMESPACE.match(p)]
+        wide += [a for a in clause.fields.get("serviceAccounts", ()) if "*" in a]
+        for value in wide:
+            yield Finding(item, clause.path, f"{value} stands for more than one service account")
+        if "namespaces" in clause.fields and not {"principals", "serviceAccounts"} & set(
+            clause.fields
+        ):
+            value = ", ".join(clause.fields["namespaces"])
+            yield Finding(item, clause.path, f"everything in namespace {value} may call")
+
+
+@object_policy(
+    "allow-names-issuers",
+    "AuthorizationPolicy",
+    title="ALLOW names the issuers it trusts",
+    severity=Severity.MEDIUM,
+    text='requestPrincipals ["*"] lets in a token of any issuer that any RequestAuthentication '
+    "of the workload accepts, of one added later for something else too.",
+    remedy="Write issuer/* for each issuer that is meant.",
+    url=_POLICY + "#Source",
+)
+def names_issuers(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks for the bare wildcard."""
+    if allows(item):
+        for clause in clauses(item):
+            for principal in clause.fields.get("requestPrincipals", ()):
+                if principal.startswith("*"):
+                    yield Finding(item, clause.path, f"{principal} takes in every issuer")
+
+
+@object_policy(
+    "allow-positive",
+    "AuthorizationPolicy",
+    title="ALLOW uses positive matches",
+    severity=Severity.HIGH,
+    text="An ALLOW with notPrincipals lets in callers without any certificate; one with notPaths "
+    "or notMethods lets in whatever is added next. Exceptions belong into a DENY.",
+    remedy="List what is allowed; move the exception into a DENY policy.",
+    url=_PRACTICE,
+)
+def positive(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks at the negative fields."""
+    if allows(item):
+        for clause in clauses(item):
+            for name in clause.negative:
+                negative = f"not{name[0].upper()}{name[1:]}" if "." not in name else f"{name} notValues"
+                yield Finding(item, clause.path, f"it allows by exception: {negative}")
+
+
+@object_policy(
+    "header-is-no-identity",
+    "AuthorizationPolicy",
+    title="No request is let in because of a header",
+    severity=Severity.HIGH,
+    text="A rule of an ALLOW policy that looks at a request header also asks for a certificate "
+    "or a token. Every client can write a header.",
+    remedy="Use request.auth.claims[...] or a principal.",
+    url="https://istio.io/latest/docs/reference/config/security/conditions/",
+)
+def header_is_no_identity(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks at conditions on headers; what is declared public asks for no identity anyway."""
+    if not allows(item) or declared_public(item):
+        return
+    for clause in clauses(item):
+        headers = [key for key in clause.fields if key.startswith("request.headers[")]
+        if headers and not clause.identified():
+            yield Finding(item, clause.path, f"{headers[0]} alone lets the request in")
+
+
+@stack_policy(
+    "allow-not-undone",
+    title="No broad ALLOW undoes a narrow one",
+    severity=Severity.CRITICAL,
+    text="ALLOW policies of one workload are ORed. Where one asks for a caller, a token, a path or "
+    "a method, no other lets the same requests in without asking. One namespace-wide ALLOW for the "
+    "gateway makes all rules by path and token ineffective.",
+    remedy="Narrow the broader rule until it no longer takes in the requests of the other, or "
+    "delete the one that has no effect.",
+    url="https://istio.io/latest/docs/concepts/security/#implicit-enablement",
+)
+def not_undone(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Compares every clause with those of the policies that share a workload with it."""
+    parsed = {id(p): list(clauses(p)) for p in stack.of("AuthorizationPolicy") if allows(p)}
+    compared: set[tuple[int, int]] = set()
+    for workload in stack.workloads:
+        siblings = [p for p in stack.applying("AuthorizationPolicy", workload) if id(p) in parsed]
+        for broad in siblings:
+            for narrow in siblings:
+                pair = (id(broad), id(narrow))
+                # A declared opening asks for nothing that could be undone.
+                if pair in compared or declared_public(narrow):
+                    continue
+                compared.add(pair)
+                finding = _undoes(broad, narrow, parsed[id(broad)], parsed[id(narrow)])
+                if finding:
+                    yield finding
+
+
+def _undoes(
+    broad: Object, narrow: Object, wide: list[Clause], tight: list[Clause]
+) -> Finding | None:
+    for one in wide:
+        for other in tight:
+            if one is not other and (lost := _lost(one.fields, other.fields, one.negative)):
+                own = "a rule of its own" if broad is narrow else reference(narrow)
+                message = f"what {own} lets in with {lost} is let in here without"
+                return Finding(broad, one.path, message)
+    return None
+
+
+def _lost(
+    wide: Mapping[str, tuple[str, ...]],
+    tight: Mapping[str, tuple[str, ...]],
+    exceptions: Mapping[str, tuple[str, ...]],
+) -> str | None:
+    """What `tight` asks and `wide`, which takes in some of its requests, does not."""
+    if exceptions or not wide.keys() <= tight.keys():
+        return None
+    asked = [name for name in tight if name not in wide or _widened(name, wide[name], tight[name])]
+    if not asked:
+        return None
+    for name, patterns in wide.items():
+        if not any(covers(pattern, value) for value in tight[name] for pattern in patterns):
+            return None
+    return " and ".join(asked)
+
+
+def _widened(name: str, wide: tuple[str, ...], tight: tuple[str, ...]) -> bool:
+    """Whether a pattern for callers takes in more than the callers named."""
+    if name not in (*PEER, "requestPrincipals"):
+        return False
+    return any(
+        pattern not in tight and "*" in pattern and any(covers(pattern, value) for value in tight)
+        for pattern in wide
+    )
+
+
+@stack_policy(
+    "public-declared",
+    title="What is open without a token says so",
+    severity=Severity.CRITICAL,
+    text="A policy that lets requests from outside pass without a token, at the gateway or from "
+    "the gateway to a service, carries the annotation voicemesh.io/public-without-token and a "
+    "voicemesh.io/reason.",
+    remedy="Ask for requestPrincipals, or declare the opening and its reason.",
+    url="https://istio.io/latest/docs/tasks/security/authentication/authn-policy/#require-a-valid-token",
+)
+def public_is_declared(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Looks at ALLOW policies of gateways, and at those for the gateways' accounts."""
+    gateways = [
+        f"{domain}/ns/{account.replace('/', '/sa/')}"
+        for account in stack.gateway_accounts
+        for domain in stack.trust_domains
+    ]
+    for item in stack.of("AuthorizationPolicy"):
+        if not allows(item) or declared_public(item):
+            continue
+        at_gateway = bool(selector_of(item)) and stack.is_gateway(selector_of(item))
+        for clause in clauses(item):
+            if clause.token():
+                continue
+            from_gateway = any(
+                covers(pattern, principal)
+                for pattern in clause.fields.get("principals", ())
+                for principal in gateways
+            )
+            if (at_gateway and not clause.identified()) or (from_gateway and not at_gateway):
+                where = "the gateway" if at_gateway else "the service"
+                message = f"requests without a token pass {where}, and the policy does not say so"
+                yield Finding(item, clause.path, message)
+
+
+@object_policy(
+    "public-has-reason",
+    "AuthorizationPolicy",
+    title="An opening without token has a reason",
+    severity=Severity.MEDIUM,
+    text="The annotation voicemesh.io/public-without-token comes with voicemesh.io/reason, in "
+    "words that a reviewer can judge, and only on policies that open something.",
+    remedy="Write the reason, or remove the declaration.",
+    url=_PRACTICE,
+    enforcement=Enforcement.MANDATORY,
+)
+def public_has_reason(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks at the two annotations."""
+    annotations = annotations_of(item)
+    if PUBLIC_WITHOUT_TOKEN not in annotations:
+        return
+    path = f"metadata.annotations[{PUBLIC_WITHOUT_TOKEN}]"
+    if len((annotations.get(REASON) or "").split()) < 3:
+        yield Finding(item, f"metadata.annotations[{REASON}]", "there is no reason given")
+    if not allows(item):
+        yield Finding(item, path, "the policy allows nothing, so there is nothing to declare")
+    elif all(clause.token() for clause in clauses(item)):
+        yield Finding(item, path, "every rule asks for a token")

@@ -1,0 +1,186 @@
+"""Limits on what one request may cost: time, tries, faults left in, origins of browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from policies.policy import (
+    Config,
+    Enforcement,
+    Finding,
+    Object,
+    Setting,
+    Severity,
+    object_policy,
+)
+from policies.routing import http_routes, seconds, traffic_policies
+
+_VIRTUAL_SERVICE = "https://istio.io/latest/docs/reference/config/networking/virtual-service/"
+_DESTINATION_RULE = "https://istio.io/latest/docs/reference/config/networking/destination-rule/"
+_IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"}
+_NEVER_HANDLED = {"connect-failure", "refused-stream", "reset-before-request"}
+
+
+@object_policy(
+    "route-timeout",
+    "VirtualService",
+    title="Every route has a timeout within bounds",
+    severity=Severity.MEDIUM,
+    text="Each route that forwards has a timeout, above zero and not above the bound. Istio's "
+    "default is none: a hanging service holds its callers' connections for ever.",
+    remedy="Set timeout on the route.",
+    url=_VIRTUAL_SERVICE + "#HTTPRoute",
+    settings={
+        "maximum": Setting("number", 3600, "Longest timeout, in seconds.", minimum=1, maximum=86400)
+    },
+)
+def timeout(item: Object, config: Config) -> Iterator[Finding]:
+    """Looks at each route that forwards."""
+    for route in http_routes(item):
+        if not route.forwards:
+            continue
+        limit = seconds(route.route.get("timeout"))
+        path = f"{route.path}.timeout"
+        if not limit:
+            yield Finding(item, path, f"route {route.named} has no timeout")
+        elif limit > config["maximum"]:
+            message = f"route {route.named} may take {limit}s, above {config['maximum']}s"
+            yield Finding(item, path, message)
+
+
+@object_policy(
+    "retries-fit-timeout",
+    "VirtualService",
+    title="Retries fit into the timeout",
+    severity=Severity.MEDIUM,
+    text="All tries together take no longer than the route's timeout, and there are not too many "
+    "of them. Tries beyond the timeout never run; many tries turn one slow service into an "
+    "overload of it.",
+    remedy="Lower attempts or perTryTimeout.",
+    url=_VIRTUAL_SERVICE + "#HTTPRetry",
+    settings={"maximum": Setting("number", 5, "Most retries of one request.", minimum=0, maximum=10)},
+)
+def retries_fit(item: Object, config: Config) -> Iterator[Finding]:
+    """Multiplies tries and time."""
+    for route in http_routes(item):
+        retries = route.route.get("retries") or {}
+        attempts = int(retries.get("attempts") or 0)
+        path = f"{route.path}.retries"
+        if attempts > config["maximum"]:
+            message = f"{attempts} retries on route {route.named}, above {config['maximum']}"
+            yield Finding(item, path, message)
+        each, limit = seconds(retries.get("perTryTimeout")), seconds(route.route.get("timeout"))
+        if attempts and each and limit and each * (attempts + 1) > limit:
+            message = f"{attempts + 1} tries of {each}s do not fit into {limit}s on {route.named}"
+            yield Finding(item, f"{path}.perTryTimeout", message)
+
+
+@object_policy(
+    "retries-idempotent",
+    "VirtualService",
+    title="Requests that change something are not repeated",
+    severity=Severity.HIGH,
+    text="A route that takes POST or PATCH is retried only after failures of which it is certain "
+    "that the service saw nothing (connect-failure, refused-stream, reset-before-request). Istio's "
+    "defaults repeat more; an AI call that is repeated is paid for twice.",
+    remedy="Set retries.attempts to 0, or retryOn to those three.",
+    url=_VIRTUAL_SERVICE + "#HTTPRetry",
+)
+def retries_idempotent(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks at routes that take methods which are not idempotent."""
+    for route in http_routes(item):
+        if not route.forwards or (route.methods is not None and route.methods <= _IDEMPOTENT):
+            continue
+        retries: Mapping[str, Any] | None = route.route.get("retries")
+        path = f"{route.path}.retries"
+        if retries is None:
+            yield Finding(item, path, f"route {route.named} leaves retries to Istio's defaults")
+        elif int(retries.get("attempts") or 0) and (bad := _repeats(retries)):
+            message = f"route {route.named} repeats requests after {', '.join(sorted(bad))}"
+            yield Finding(item, f"{path}.retryOn", message)
+
+
+def _repeats(retries: Mapping[str, Any]) -> set[str]:
+    conditions = {c.strip() for c in str(retries.get("retryOn") or "").split(",") if c.strip()}
+    return (conditions or {"Istio's default failures"}) - _NEVER_HANDLED
+
+
+@object_policy(
+    "no-faults-left",
+    "VirtualService",
+    title="No faults are injected",
+    severity=Severity.HIGH,
+    text="No route delays or aborts requests on purpose. Faults are for experiments, which end.",
+    remedy="Delete the fault.",
+    url=_VIRTUAL_SERVICE + "#HTTPFaultInjection",
+)
+def no_faults(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks for fault injection."""
+    for route in http_routes(item):
+        if route.route.get("fault"):
+            yield Finding(item, f"{route.path}.fault", f"route {route.named} injects faults")
+
+
+@object_policy(
+    "cors-origins",
+    "VirtualService",
+    title="Browsers of named origins only",
+    severity=Severity.HIGH,
+    text="CORS lists origins. One that matches any origin, together with credentials, lets every "
+    "web page use the API as whoever is signed in.",
+    remedy="List the platform's own origins as exact matches.",
+    url=_VIRTUAL_SERVICE + "#CorsPolicy",
+)
+def cors_origins(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks at each CORS policy's origins."""
+    for route in http_routes(item):
+        cors = route.route.get("corsPolicy") or {}
+        for origin in [*(cors.get("allowOrigins") or ()), *(cors.get("allowOrigin") or ())]:
+            if _any_origin(origin):
+                message = f"route {route.named} lets pages of any origin call it"
+                yield Finding(item, f"{route.path}.corsPolicy.allowOrigins", message)
+                break
+
+
+def _any_origin(origin: Any) -> bool:
+    if not isinstance(origin, Mapping):
+        return str(origin) == "*"
+    prefix, regex = origin.get("prefix"), str(origin.get("regex", ""))
+    wide_prefix = prefix is not None and len(str(prefix).partition("//")[2].split(".")) < 3
+    return origin.get("exact") == "*" or wide_prefix or regex.startswith((".*", ".+", "https?://.*"))
+
+
+@object_policy(
+    "destination-bounded",
+    "DestinationRule",
+    title="Callers are limited and bad instances are taken out",
+    severity=Severity.MEDIUM,
+    text="A DestinationRule for a Service limits connections or requests and ejects instances "
+    "that fail, not all of them at once. Locality preferences work only with outlier detection.",
+    remedy="Set trafficPolicy.connectionPool and outlierDetection; keep maxEjectionPercent below "
+    "100.",
+    url=_DESTINATION_RULE + "#OutlierDetection",
+    enforcement=Enforcement.ADVISORY,
+    reason="a DestinationRule may exist for TLS or subsets alone",
+)
+def destination_bounded(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks at the top level, which holds where nothing more specific does."""
+    top = dict(traffic_policies(item)).get("spec.trafficPolicy", {})
+    if not top.get("connectionPool"):
+        yield Finding(item, "spec.trafficPolicy.connectionPool", "nothing limits callers")
+    outliers = top.get("outlierDetection") or {}
+    detectors = [
+        outliers.get(name)
+        for name in (
+            "consecutive5xxErrors",
+            "consecutiveGatewayErrors",
+            "consecutiveLocalOriginFailures",
+        )
+    ]
+    path = "spec.trafficPolicy.outlierDetection"
+    if not outliers or (all(d is not None for d in detectors[:2]) and not any(detectors)):
+        yield Finding(item, path, "no failing instance is taken out")
+    elif int(outliers.get("maxEjectionPercent") or 0) >= 100:
+        yield Finding(item, f"{path}.maxEjectionPercent", "all instances may be taken out at once")
+

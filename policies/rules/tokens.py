@@ -1,0 +1,289 @@
+"""Identity that is true: certificates where policies name them, tokens that someone checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from policies.access_rules import PEER, action_of, any_covers, clauses, covers, declared_public
+from policies.policy import (
+    Config,
+    Finding,
+    Object,
+    Setting,
+    Severity,
+    namespace_of,
+    object_policy,
+    reference,
+    spec_of,
+    stack_policy,
+)
+from policies.routing import public_routes, uri_of
+from policies.stack import Stack, Workload, selector_of
+
+_REQUEST_AUTHENTICATION = (
+    "https://istio.io/latest/docs/reference/config/security/request_authentication/"
+)
+_PRINCIPALS = "https://istio.io/latest/docs/reference/config/security/authorization-policy/#Source"
+
+
+@stack_policy(
+    "identity-needs-mtls",
+    title="Policies ask for certificates only where callers must show one",
+    severity=Severity.HIGH,
+    codes=("KIA0105",),
+    text="principals, serviceAccounts and namespaces are known only over mutual TLS. Where a "
+    "selected workload takes plain text or has no proxy, an ALLOW never matches and a DENY with "
+    "principals lets plain text through.",
+    remedy="Make mutual TLS STRICT for the workload, and inject a proxy.",
+    url=_PRINCIPALS,
+)
+def identity_needs_mtls(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Finds the mode of each selected workload."""
+    for item in stack.of("AuthorizationPolicy"):
+        path = next((c.path for c in clauses(item) if _asks_peer(c.fields, c.negative)), None)
+        if path is None:
+            continue
+        for workload in stack.selected(selector_of(item), stack.reach_of(item)):
+            mode = _mode(stack, workload)
+            if not workload.proxied:
+                yield Finding(item, path, f"{workload} has no proxy that would check it")
+            elif mode != "STRICT":
+                yield Finding(item, path, f"mutual TLS of {workload} is {mode}")
+
+
+def _asks_peer(*fields: object) -> bool:
+    return any(name in named for name in PEER for named in fields if isinstance(named, dict))
+
+
+def _mode(stack: Stack, workload: Workload) -> str:
+    """The effective mode: workload before namespace before mesh; ports may only be stricter."""
+    ranked = sorted(
+        stack.applying("PeerAuthentication", workload),
+        key=lambda p: (bool(selector_of(p)), namespace_of(p) == workload.namespace),
+        reverse=True,
+    )
+    if stack.is_gateway(workload.labels):
+        return "STRICT"  # its Gateway servers say who must show a certificate
+    for item in ranked:
+        for port in (spec_of(item).get("portLevelMtls") or {}).values():
+            if (port or {}).get("mode") in ("PERMISSIVE", "DISABLE"):
+                return f"{port['mode']} on some port"
+        mode = (spec_of(item).get("mtls") or {}).get("mode")
+        if mode and mode != "UNSET":
+            return str(mode)
+    return "PERMISSIVE"
+
+
+@stack_policy(
+    "claims-need-issuer",
+    title="Rules about tokens stand where tokens are checked",
+    severity=Severity.HIGH,
+    codes=("IST0149",),
+    text="Every workload with a rule about requestPrincipals or claims has a RequestAuthentication "
+    "that lists the issuers named. Elsewhere no token is read: an ALLOW refuses all, a DENY on a "
+    "claim's value does not see it. The same holds for routing on claims at a gateway.",
+    remedy="Add a RequestAuthentication for the workload with the issuers that are meant.",
+    url=_REQUEST_AUTHENTICATION,
+)
+def claims_need_issuer(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Compares rules with the issuers known to each selected workload."""
+    for item in stack.of("AuthorizationPolicy"):
+        named = {
+            (clause.path, principal)
+            for clause in clauses(item)
+            for each in (clause.fields, clause.negative)
+            for name, values in each.items()
+            if name == "requestPrincipals" or name.startswith("request.auth.")
+            for principal in (values if name == "requestPrincipals" else ("*",))
+        }
+        if not named:
+            continue
+        problems: dict[tuple[str, str], None] = {}
+        for workload in stack.selected(selector_of(item), stack.reach_of(item)):
+            issuers = _issuers(stack, workload)
+            if not issuers:
+                path = min(path for path, _ in named)
+                problems[path, f"no RequestAuthentication checks tokens for {workload}"] = None
+                continue
+            for path, principal in sorted(named):
+                if not any(covers(principal, f"{issuer}/*") or principal.startswith(f"{issuer}/") for issuer in issuers):
+                    problems[path, f"no RequestAuthentication of {workload} lists the issuer of {principal}"] = None
+        for path, message in problems:
+            yield Finding(item, path, message)
+    for route in public_routes(stack):
+        headers = [str(h) for m in route.matches for h in m.get("headers") or {}]
+        claim = next((h for h in headers if h.startswith("@request.auth.claims")), None)
+        if claim and not any(
+            stack.is_gateway(selector_of(r)) for r in stack.of("RequestAuthentication")
+        ):
+            message = f"no RequestAuthentication of a gateway provides {claim}"
+            yield Finding(route.virtual_service, f"{route.path}.match", message)
+
+
+def _issuers(stack: Stack, workload: Workload) -> set[str]:
+    return {
+        str(rule.get("issuer"))
+        for item in stack.applying("RequestAuthentication", workload)
+        for rule in spec_of(item).get("jwtRules") or ()
+    }
+
+
+@stack_policy(
+    "token-demanded",
+    title="Where tokens are checked, some rule demands one",
+    severity=Severity.CRITICAL,
+    text="A RequestAuthentication refuses bad tokens and lets requests without any token pass. "
+    "Only an AuthorizationPolicy with requestPrincipals or claims for the same workloads makes "
+    "tokens mandatory.",
+    remedy='Ask for requestPrincipals in the ALLOW, or DENY notRequestPrincipals ["*"].',
+    url=_REQUEST_AUTHENTICATION,
+)
+def token_demanded(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Looks for one policy about tokens among those of the selected workloads."""
+    for item in stack.of("RequestAuthentication"):
+        reached = {
+            id(policy): policy
+            for workload in stack.selected(selector_of(item), stack.reach_of(item))
+            for policy in stack.applying("AuthorizationPolicy", workload)
+        }
+        demanding = (
+            clause
+            for policy in reached.values()
+            for clause in clauses(policy)
+            if (action_of(policy) == "ALLOW" and clause.token())
+            or (action_of(policy) == "DENY" and "*" in clause.negative.get("requestPrincipals", ()))
+        )
+        if next(demanding, None) is None:
+            yield Finding(item, "spec.jwtRules", "no AuthorizationPolicy demands such a token")
+
+
+@object_policy(
+    "issuer-keys-safe",
+    "RequestAuthentication",
+    title="Keys of issuers come from a source that can't be forged",
+    severity=Severity.CRITICAL,
+    codes=("IST0175",),
+    text="jwksUri is https, or http to a Service inside the cluster, and is given rather than "
+    "discovered. Whoever can change the keys on their way signs tokens for everybody.",
+    remedy="Set jwksUri to the issuer's https address.",
+    url=_REQUEST_AUTHENTICATION + "#JWTRule",
+    settings={
+        "hosts": Setting("array", [], "Hosts that keys may come from; empty allows every host.")
+    },
+)
+def issuer_keys_safe(item: Object, config: Config) -> Iterator[Finding]:
+    """Looks at the address of each rule's keys."""
+    for index, rule in enumerate(spec_of(item).get("jwtRules") or ()):
+        path = f"spec.jwtRules[{index}]"
+        uri = urlsplit(str(rule.get("jwksUri", "")))
+        host = uri.hostname or ""
+        inside = host.endswith((".svc", ".svc.cluster.local"))
+        if rule.get("jwks"):
+            yield Finding(item, f"{path}.jwks", "keys written down here are never rotated")
+        elif not rule.get("jwksUri"):
+            yield Finding(item, f"{path}.jwksUri", "it is left to discovery where keys come from")
+        elif uri.scheme != "https" and not inside:
+            yield Finding(item, f"{path}.jwksUri", f"{uri.scheme or 'no'} scheme to {host or '?'}")
+        elif config["hosts"] and host not in config["hosts"]:
+            yield Finding(item, f"{path}.jwksUri", f"{host} is not one of the allowed hosts")
+
+
+@object_policy(
+    "token-audience",
+    "RequestAuthentication",
+    title="Tokens are meant for this platform",
+    severity=Severity.HIGH,
+    text="Each issuer's rule lists audiences. Without them a token that the issuer made for "
+    "another application is good here.",
+    remedy="List the audiences that clients of this platform get.",
+    url=_REQUEST_AUTHENTICATION + "#JWTRule",
+)
+def token_audience(item: Object, _: Config) -> Iterator[Finding]:
+    """Looks at each rule."""
+    for index, rule in enumerate(spec_of(item).get("jwtRules") or ()):
+        if not rule.get("audiences"):
+            path = f"spec.jwtRules[{index}].audiences"
+            yield Finding(item, path, f"tokens of {rule.get('issuer')} for any audience are taken")
+
+
+@stack_policy(
+    "claim-headers-guarded",
+    title="A header that carries a claim can't be written by a client",
+    severity=Severity.CRITICAL,
+    text="A header that one issuer's rule fills from a claim is filled by the rule of every issuer "
+    "of every RequestAuthentication, and routes that are open without a token remove it. "
+    "Otherwise a client writes the header itself and is believed.",
+    remedy="Give every jwtRule the same outputClaimToHeaders, and remove these headers on routes "
+    "that are open without a token.",
+    url=_REQUEST_AUTHENTICATION + "#ClaimToHeader",
+)
+def claim_headers_guarded(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Compares the rules with each other, then looks at the routes that need no token."""
+    rules = [
+        (item, index, rule)
+        for item in stack.of("RequestAuthentication")
+        for index, rule in enumerate(spec_of(item).get("jwtRules") or ())
+    ]
+    headers = {
+        str(out.get("header", "")).lower(): str(out.get("claim", ""))
+        for _, _, rule in rules
+        for out in rule.get("outputClaimToHeaders") or ()
+    }
+    for item, index, rule in rules:
+        filled = {str(o.get("header", "")).lower() for o in rule.get("outputClaimToHeaders") or ()}
+        for header in sorted(headers.keys() - filled):
+            path = f"spec.jwtRules[{index}].outputClaimToHeaders"
+            message = f"with a token of {rule.get('issuer')} the client writes {header} itself"
+            yield Finding(item, path, message)
+    yield from _open_routes(stack, set(headers))
+
+
+def _open_routes(stack: Stack, headers: set[str]) -> Iterator[Finding]:
+    open_paths = {
+        path
+        for item in stack.of("AuthorizationPolicy")
+        if declared_public(item) and not stack.is_gateway(selector_of(item))
+        for clause in clauses(item)
+        for path in clause.fields.get("paths", ())
+    }
+    for route in public_routes(stack) if headers and open_paths else ():
+        paths = {uri_of(match)[1] for match in route.matches}
+        if not route.forwards or not any(p and any_covers(open_paths, p) for p in paths):
+            continue
+        request = (route.route.get("headers") or {}).get("request") or {}
+        kept = headers - {str(name).lower() for name in request.get("remove") or ()}
+        if kept:
+            message = f"route {route.named} is open without a token and keeps {', '.join(sorted(kept))}"
+            yield Finding(route.virtual_service, f"{route.path}.headers.request.remove", message)
+
+
+@stack_policy(
+    "token-forwarded",
+    title="The gateway hands tokens on to services that demand them",
+    severity=Severity.MEDIUM,
+    text="Where policies of services ask for requestPrincipals or claims, the gateway's "
+    "RequestAuthentication has forwardOriginalToken; else the service never sees the token.",
+    remedy="Set forwardOriginalToken: true on the gateway's jwtRules.",
+    url=_REQUEST_AUTHENTICATION + "#JWTRule",
+)
+def token_forwarded(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Looks for a service that demands a token, then at the gateways' rules."""
+    asking = next(
+        (
+            item
+            for item in stack.of("AuthorizationPolicy")
+            if not stack.is_gateway(selector_of(item))
+            and any(clause.token() for clause in clauses(item))
+        ),
+        None,
+    )
+    if asking is None:
+        return
+    for item in stack.of("RequestAuthentication"):
+        if not selector_of(item) or not stack.is_gateway(selector_of(item)):
+            continue
+        for index, rule in enumerate(spec_of(item).get("jwtRules") or ()):
+            if not rule.get("forwardOriginalToken"):
+                path = f"spec.jwtRules[{index}].forwardOriginalToken"
+                yield Finding(item, path, f"{reference(asking)} never sees the token")
