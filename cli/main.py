@@ -8,6 +8,7 @@ import typer
 
 from cli.deploy import destroy, preview, up
 from cli.diff import diff
+from cli.lab import lab_app
 from cli.render import render
 from model.invalid import InvalidInput
 
@@ -23,6 +24,7 @@ app.command()(preview)
 app.command()(up)
 app.command()(destroy)
 app.command()(diff)
+app.add_typer(lab_app, name="lab")
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ def render(
     The files lie at DIR/KIND/NAMESPACE/NAME.yaml, ready for Argo CD, Flux or kubectl. Secrets that
     are made at deployment have no file; the objects refer to them by name.
     """
-    import manifests  # noqa: PLC0415 - the model takes a second to import
-    import render as rendering  # noqa: PLC0415
-    from components.objects import GeneratedSecret  # noqa: PLC0415
+    import manifests
+    import render as rendering
+    from components.objects import GeneratedSecret
 
     declared = rendering.declared(stack)
     objects = list(rendering.expanded(declared))

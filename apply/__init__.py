@@ -1,0 +1,1 @@
+"""Deploying a stack to a cluster: by the Pulumi engine, or without it by server-side apply."""

@@ -1,0 +1,78 @@
+"""The ApplySet of a stack: what was applied together, so that what left can be pruned.
+
+Source: https://kubernetes.io/docs/tasks/manage-kubernetes-objects/declarative-config/
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from components.objects import Manifest
+
+GROUP, KIND, PLURAL = "apply.voicemesh.io", "MeshStack", "meshstacks"
+PART_OF = "applyset.kubernetes.io/part-of"
+"""Label that kubectl puts on every member."""
+
+
+def identifier(stack: str) -> str:
+    """ID of the stack's ApplySet; members carry it in the label `PART_OF`."""
+    digest = hashlib.sha256(f"{stack}..{KIND}.{GROUP}".encode()).digest()
+    return f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"
+
+
+def parent_name(stack: str) -> str:
+    """The parent as kubectl's `--applyset` takes it."""
+    return f"{PLURAL}.{GROUP}/{stack}"
+
+
+def parent_definition() -> Manifest:
+    """A cluster-scoped kind for parents: a namespaced one could not hold a whole stack."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{PLURAL}.{GROUP}",
+            "labels": {
+                "applyset.kubernetes.io/is-parent-type": "true",
+                "app.kubernetes.io/managed-by": "voicemesh",
+            },
+        },
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": KIND,
+                "plural": PLURAL,
+                "singular": "meshstack",
+                "listKind": f"{KIND}List",
+            },
+            "scope": "Cluster",
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object"}},
+                }
+            ],
+        },
+    }
+
+
+def parent(stack: str) -> Manifest:
+    """The stack's parent object before its first apply; kubectl keeps its annotations after that."""
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": KIND,
+        "metadata": {
+            "name": stack,
+            "labels": {
+                "applyset.kubernetes.io/id": identifier(stack),
+                "app.kubernetes.io/managed-by": "voicemesh",
+            },
+            "annotations": {
+                "applyset.kubernetes.io/tooling": "kubectl/v1.37",
+                "applyset.kubernetes.io/contains-group-kinds": "",
+            },
+        },
+    }

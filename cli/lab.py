@@ -1,0 +1,129 @@
+"""`voicemesh lab`: the cluster on this machine that stack `dev` is deployed to."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.options import Json
+
+if TYPE_CHECKING:
+    from lab.lab import Lab, PartStatus
+
+lab_app = typer.Typer(
+    help="The lab: a real API server and a real istiod on this machine.", no_args_is_help=True
+)
+
+Directory = Annotated[
+    Path | None,
+    typer.Option("--directory", help="Where the lab keeps its state; .voicemesh/lab by default."),
+]
+
+
+@lab_app.command()
+def start(
+    stack: Annotated[
+        str, typer.Option(help="The stack whose meshConfig istiod runs with.")
+    ] = "dev",
+    directory: Directory = None,
+) -> None:
+    """Start what does not run yet: etcd, kube-apiserver, kube-controller-manager, istiod."""
+    from lab.stack import istiod_values
+
+    values = istiod_values(stack)
+    began = time.monotonic()
+    with _failing():
+        started = _lab(directory).start(values["meshConfig"], values)
+    if started:
+        typer.echo(f"started {', '.join(started)} in {time.monotonic() - began:.0f} s")
+        typer.echo("Next: voicemesh up --stack dev, or voicemesh lab status")
+    else:
+        typer.echo("the lab runs; nothing had to be started")
+
+
+@lab_app.command()
+def stop(
+    keep_data: Annotated[
+        bool, typer.Option("--keep-data", help="Keep what the cluster has stored.")
+    ] = False,
+    directory: Directory = None,
+) -> None:
+    """End all that `start` started; the cluster's data go too, its logs stay."""
+    with _failing():
+        ended = _lab(directory).stop(keep_data=keep_data)
+    typer.echo(f"ended {ended} processes" if ended else "nothing was running")
+
+
+@lab_app.command()
+def status(as_json: Json = False, directory: Directory = None) -> None:
+    """Show the parts of the lab; exit 1 unless node and control plane all run."""
+    with _failing():
+        lab = _lab(directory)
+        parts = lab.status()
+    if as_json:
+        typer.echo(json.dumps([asdict(part) for part in parts], indent=2))
+    else:
+        Console().print(_table(parts))
+    if not lab.complete(parts):
+        sys.exit(1)
+
+
+@lab_app.command()
+def kubeconfig(
+    path: Annotated[bool, typer.Option("--path", help="Print where the file is instead.")] = False,
+    directory: Directory = None,
+) -> None:
+    """Print the lab's kubeconfig (cluster admin; treat it as a password)."""
+    with _failing():
+        found = _lab(directory).kubeconfig
+    typer.echo(str(found) if path else found.read_text(), nl=path)
+
+
+def _lab(directory: Path | None) -> Lab:
+    from lab.directory import DEFAULT
+    from lab.lab import Lab
+
+    return Lab(directory or DEFAULT)
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """The lab's own errors are answers, not crashes."""
+    from lab.errors import LabError
+    from lab.toolchain.errors import ToolchainError
+
+    try:
+        yield
+    except (LabError, ToolchainError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+
+
+def _table(parts: list[PartStatus]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("part", "pid", "state", "since", "memory"):
+        table.add_column(title, justify="right" if title in {"pid", "memory"} else "left")
+    for part in parts:
+        table.add_row(
+            part.part,
+            str(part.pid or ""),
+            f"[{'green' if part.state == 'running' else 'red'}]{part.state}[/]",
+            _when(part.since),
+            f"{part.memory / 1e6:.0f} MB" if part.memory else "",
+        )
+    return table
+
+
+def _when(since: float | None) -> str:
+    return f"{datetime.datetime.fromtimestamp(since):%Y-%m-%d %H:%M:%S}" if since else ""
