@@ -84,6 +84,7 @@ class JwtRule:
         """Whether the token is good under this rule."""
         return (
             token.valid
+            and token.timely
             and token.header in self.headers
             and (not self.issuer or token.issuer == self.issuer)
             and (not self.audiences or bool(self.audiences & set(token.audiences)))
@@ -157,11 +158,15 @@ def authenticate(request: Request, rules: Iterable[JwtRule]) -> Request:
 
 
 def _refusal(token: Token, rules: Iterable[JwtRule]) -> RefusedToken:
-    if not token.valid:
-        return RefusedToken("the token is expired, not yet valid or wrongly signed", 401)
-    if any(token.issuer == rule.issuer for rule in rules):
+    """The first check that fails, in the proxy's order: issuer, time, audience, signature."""
+    of_issuer = [rule for rule in rules if rule.issuer in ("", token.issuer)]
+    if not of_issuer:
+        return RefusedToken(f"no rule knows the token's issuer {token.issuer!r}", 401)
+    if not token.timely:
+        return RefusedToken("the token is expired or not yet valid", 401)
+    if not any(not r.audiences or r.audiences & set(token.audiences) for r in of_issuer):
         return RefusedToken("the token is for another audience", 403)
-    return RefusedToken(f"no rule knows the token's issuer {token.issuer!r}", 401)
+    return RefusedToken("the token is not signed by its issuer", 401)
 
 
 def _header_value(token: Token, claim: str) -> str | None:

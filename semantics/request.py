@@ -17,7 +17,9 @@ class Token:
 
     claims: Mapping[str, Claim]
     valid: bool = True
-    """False: expired, not yet valid, or signed by a key that the issuer does not publish."""
+    """False: signed by a key that the issuer does not publish, or not signed."""
+    timely: bool = True
+    """False: expired or not yet valid."""
     header: str = "authorization"
     """The header that carries it; `authorization` means `Authorization: Bearer`."""
 

@@ -20,7 +20,8 @@ NAMESPACE = "apps"
 ROOT_NAMESPACE = "istio-system"
 ISSUERS = ("https://one.example", "https://two.example")
 AUDIENCE = "web"
-PORTS = (8080, 9090)
+PORTS = (18080, 19090)
+TCP_PORT = 17070
 PEERS = (
     None,
     principal_of("apps", "caller"),
@@ -28,7 +29,8 @@ PEERS = (
     principal_of("apps-two", "caller"),
     principal_of("istio-system", "gateway"),
 )
-SOURCE_IPS = ("10.1.2.3", "10.1.9.9", "10.2.0.1")
+SOURCE_IPS = ("127.1.2.3", "127.1.9.9", "127.2.0.1")
+"""Loopback, so that a real client can send from them."""
 REMOTE_IPS = ("192.0.2.1", "192.0.2.200", "198.51.100.7")
 HOSTS = ("api.example", "API.example", "ws.example", "api.example:8443")
 METHODS = ("GET", "POST", "DELETE", "OPTIONS")
@@ -65,7 +67,7 @@ _PRINCIPALS = (
 )
 _NAMESPACES = ("apps", "apps-two", "apps*", "*-system", "istio-system")
 _ACCOUNTS = ("caller", "apps-two/caller", "istio-system/gateway")
-_IP_BLOCKS = ("10.1.0.0/16", "10.1.2.3", "10.2.0.0/24", "0.0.0.0/0")
+_IP_BLOCKS = ("127.1.0.0/16", "127.1.2.3", "127.2.0.0/24", "0.0.0.0/0")
 _REMOTE_BLOCKS = ("192.0.2.0/24", "192.0.2.128/25", "198.51.100.7", "10.0.0.0/8")
 _REQUEST_PRINCIPALS = (
     "*",
@@ -90,6 +92,7 @@ _PATH_VALUES = (
     "/{*}/b",
     "*",
 )
+_PORT_VALUES = tuple(str(port) for port in (*PORTS, TCP_PORT))
 _HEADER_MATCHES = ("prod", "prod*", "*uction", "*", "test")
 _ROLE_MATCHES = ("admin", "*admin", "user", "*", "super*")
 
@@ -103,13 +106,24 @@ class Case:
     requests: tuple[Request, ...]
 
 
-def generate(seed: int, *, requests: int = 20, metadata_app: str = "web") -> Case:
-    """The case of a seed; the workload's pods carry `app: metadata_app`."""
+def generate(seed: int, *, requests: int = 20, app: str = "web", jwks: str = "") -> Case:
+    """The case of a seed, for a workload whose pods carry the label `app`.
+
+    Args:
+        seed: the same seed gives the same case.
+        requests: how many requests there are.
+        app: every policy selects it (or, rarely, another one on purpose).
+        jwks: the issuers' public keys, where real tokens are to be checked with them.
+    """
     rng = random.Random(seed)
-    objects = [_request_authentication(rng)] if rng.random() < 0.7 else []
+    objects = []
+    if rng.random() < 0.7:
+        objects.append(_request_authentication(rng, app, jwks))
+    if rng.random() < 0.4:
+        objects.append(_peer_authentication(rng, app))
     count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
-    objects += [_policy(rng, index, metadata_app) for index in range(count)]
-    return Case(seed, tuple(objects), tuple(_request(rng, objects) for _ in range(requests)))
+    objects += [_policy(rng, index, app) for index in range(count)]
+    return Case(seed, tuple(objects), tuple(_request(rng) for _ in range(requests)))
 
 
 def _object(kind: str, name: str, namespace: str, spec: Object) -> Object:
@@ -121,10 +135,23 @@ def _object(kind: str, name: str, namespace: str, spec: Object) -> Object:
     }
 
 
-def _request_authentication(rng: random.Random) -> Object:
+def _peer_authentication(rng: random.Random, app: str) -> Object:
+    modes = ("STRICT", "PERMISSIVE", "DISABLE", "UNSET")
+    spec: Object = {
+        "selector": {"matchLabels": {"app": app}},
+        "mtls": {"mode": rng.choice(modes)},
+    }
+    if rng.random() < 0.5:
+        spec["portLevelMtls"] = {str(PORTS[1]): {"mode": rng.choice(modes)}}
+    return _object("PeerAuthentication", app, NAMESPACE, spec)
+
+
+def _request_authentication(rng: random.Random, app: str, jwks: str) -> Object:
     rules: list[Object] = []
     for issuer in rng.sample(ISSUERS, rng.choice((1, 2))):
         rule: Object = {"issuer": issuer}
+        if jwks:
+            rule["jwks"] = jwks
         if rng.random() < 0.4:
             rule["audiences"] = [AUDIENCE]
         if rng.random() < 0.5:
@@ -132,7 +159,8 @@ def _request_authentication(rng: random.Random) -> Object:
         if rng.random() < 0.5:
             rule["forwardOriginalToken"] = True
         rules.append(rule)
-    return _object("RequestAuthentication", "jwt", NAMESPACE, {"jwtRules": rules})
+    spec = {"selector": {"matchLabels": {"app": app}}, "jwtRules": rules}
+    return _object("RequestAuthentication", app, NAMESPACE, spec)
 
 
 def _policy(rng: random.Random, index: int, app: str) -> Object:
@@ -189,7 +217,7 @@ def _operation(rng: random.Random) -> Object:
         ("hosts", _HOST_VALUES),
         ("methods", _METHOD_VALUES),
         ("paths", _PATH_VALUES),
-        ("ports", tuple(str(port) for port in PORTS)),
+        ("ports", _PORT_VALUES),
     )
     operation: Object = {}
     for name, pool in rng.sample(fields, rng.choice((1, 1, 2, 3))):
@@ -211,14 +239,14 @@ def _when(rng: random.Random) -> Object:
             ("source.principal", _PRINCIPALS),
             ("source.ip", _IP_BLOCKS),
             ("remote.ip", _REMOTE_BLOCKS),
-            ("destination.port", tuple(str(port) for port in PORTS)),
+            ("destination.port", _PORT_VALUES),
         )
     )
     values = rng.sample(pool, rng.randint(1, min(2, len(pool))))
     return {"key": key, ("notValues" if rng.random() < 0.3 else "values"): values}
 
 
-def _request(rng: random.Random, objects: Sequence[Object]) -> Request:
+def _request(rng: random.Random) -> Request:
     headers = {name: rng.choice(HEADER_VALUES) for name in HEADERS if rng.random() < 0.5}
     return Request(
         peer=rng.choice(PEERS),

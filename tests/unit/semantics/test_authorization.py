@@ -575,7 +575,9 @@ def test_the_decision_names_the_policy() -> None:
 @pytest.mark.parametrize(
     ("token_", "status"),
     [
-        (Token({"iss": ISSUER, "sub": "u"}, valid=False), 401),
+        (Token({"iss": ISSUER, "aud": "web"}, valid=False), 401),
+        (Token({"iss": ISSUER, "aud": "other"}, timely=False), 401),
+        (Token({"iss": ISSUER, "aud": "other"}, valid=False), 403),
         (Token({"iss": "https://unlisted"}), 401),
         (Token({"iss": ISSUER, "aud": "other"}), 403),
     ],

@@ -27,7 +27,7 @@ def _guard(seed: int, **workload: Any) -> Guard:
         spec: dict[str, Any] = {"mtls": {"mode": rng.choice(("STRICT", "PERMISSIVE", "DISABLE"))}}
         if rng.random() < 0.4:
             spec["selector"] = {"matchLabels": {"app": "web"}}
-            spec["portLevelMtls"] = {"9090": {"mode": rng.choice(("DISABLE", "PERMISSIVE"))}}
+            spec["portLevelMtls"] = {"19090": {"mode": rng.choice(("DISABLE", "PERMISSIVE"))}}
         extra.append(item("PeerAuthentication", "mtls", spec))
     if rng.random() < 0.3:
         extra.append(
@@ -39,7 +39,7 @@ def _guard(seed: int, **workload: Any) -> Guard:
             )
         )
     mesh = Mesh(path_normalization="DECODE_AND_MERGE_SLASHES", authorizers=frozenset({"ext"}))
-    target = Workload(APPS, "web", {"app": "web"}, ports={8080: True, 9090: seed % 3 > 0})
+    target = Workload(APPS, "web", {"app": "web"}, ports={18080: True, 19090: seed % 3 > 0})
     return Guard(target, MeshObjects([*case.objects, *extra], mesh))
 
 
@@ -93,9 +93,9 @@ def test_a_workload_without_proxy_is_open_in_every_cell() -> None:
     assert verdicts(one, space_of([one], ())).all()
 
 
-@pytest.mark.parametrize("port", [8080, 9090])
+@pytest.mark.parametrize("port", [18080, 19090])
 def test_a_port_of_the_workload_is_on_the_grid(port: int) -> None:
-    workload = Workload(APPS, "web", {"app": "web"}, ports={8080: True, 9090: True})
-    one = guard(policy(operation(ports=["8080"])), workload=workload)
+    workload = Workload(APPS, "web", {"app": "web"}, ports={18080: True, 19090: True})
+    one = guard(policy(operation(ports=["18080"])), workload=workload)
     space = space_of([one], ())
     assert any(port in members for axis in space.axes for members in axis.classes)
