@@ -87,7 +87,9 @@ class Lab:
             self.certificates.ensure()
             server = self._start_forwarder()
             started += self._start_kubernetes(programs, server)
-            started += self._start_istiod(programs["pilot-discovery"], manifests)
+            started += self._start_istiod(
+                programs["pilot-discovery"], manifests, fresh=bool(started)
+            )
         return started
 
     def stop(self, *, keep_data: bool = False) -> int:
@@ -121,10 +123,15 @@ class Lab:
             *(_status(name, owners.get(name, [])) for name in names),
         ]
 
-    def running(self) -> bool:
+    @staticmethod
+    def complete(parts: list[PartStatus]) -> bool:
         """True if node and control plane are all there."""
         needed = {"node", *CONTROL_PLANE}
-        return all(one.state == "running" for one in self.status() if one.part in needed)
+        return all(one.state == "running" for one in parts if one.part in needed)
+
+    def running(self) -> bool:
+        """True if node and control plane are all there now."""
+        return self.complete(self.status())
 
     @property
     def kubeconfig(self) -> Path:
@@ -187,14 +194,14 @@ class Lab:
             ),
         )
 
-    def _start_istiod(self, program: Path, manifests: list[Manifest]) -> list[str]:
+    def _start_istiod(self, program: Path, manifests: list[Manifest], *, fresh: bool) -> list[str]:
         part = istio.istiod(
             program,
             self.directory.kubeconfigs / "istiod.yaml",
             manifests,
             self.certificates.digest,
         )
-        with step("installing CRDs, roles and webhooks"):
+        with step("installing CRDs, roles and webhooks", quiet=not fresh):
             namespace = {
                 "apiVersion": "v1",
                 "kind": "Namespace",

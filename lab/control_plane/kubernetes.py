@@ -39,11 +39,7 @@ def etcd(program: Path, directory: LabDirectory) -> Part:
 
 
 def api_server(program: Path, certificates: Certificates) -> Part:
-    """The API server with RBAC, as clusters run it but for the ServiceAccount admission plugin.
-
-    That plugin refuses pods until a token controller has run and adds a mounted token to each; the
-    lab's kubelet gives pods the one token they need, istiod's.
-    """
+    """The API server with RBAC and the default admission plugins, as clusters run it."""
     return Part(
         "kube-apiserver",
         (
@@ -58,7 +54,6 @@ def api_server(program: Path, certificates: Certificates) -> Part:
             f"--service-account-signing-key-file={certificates.key('accounts')}",
             f"--service-cluster-ip-range={SERVICE_RANGE}",
             *("--authorization-mode=RBAC", "--allow-privileged=true", "--profiling=false"),
-            "--disable-admission-plugins=ServiceAccount",
         ),
         inputs=certificates.digest,
     )

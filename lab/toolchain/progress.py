@@ -35,13 +35,18 @@ class Step:
 
 
 @contextmanager
-def step(title: str) -> Iterator[Step]:
-    """Show `title` on stderr until the block ends, then how long it took or that it failed."""
+def step(title: str, *, quiet: bool = False) -> Iterator[Step]:
+    """Show `title` on stderr until the block ends, then how long it took or that it failed.
+
+    A quiet step shows nothing while it is short: it is heard of when it fails or takes `EVERY`.
+    """
     current = Step(title)
     finished = threading.Event()
     terminal = _console.is_terminal
 
     def report() -> None:
+        if quiet and finished.wait(EVERY):
+            return
         if terminal:
             with _console.status(str(current)) as status:
                 while not finished.wait(0.2):
@@ -50,7 +55,7 @@ def step(title: str) -> Iterator[Step]:
             while not finished.wait(EVERY):
                 _console.print(f"  … {current}", soft_wrap=True)
 
-    if not terminal:
+    if not terminal and not quiet:
         _console.print(f"→ {title}", soft_wrap=True)
     reporter = threading.Thread(target=report, daemon=True)
     reporter.start()
@@ -61,4 +66,5 @@ def step(title: str) -> Iterator[Step]:
     finally:
         finished.set()
         reporter.join()
-        _console.print(f"{'✓' if done else '✗'} {title} {current.elapsed}", soft_wrap=True)
+        if not (quiet and done):
+            _console.print(f"{'✓' if done else '✗'} {title} {current.elapsed}", soft_wrap=True)
