@@ -42,7 +42,7 @@ from lightkube.resources.networking_v1 import NetworkPolicy
 from components.istio.service_entry import ServiceEntry, ServiceEntrySpec
 from components.istio.service_entry import ServicePort as EntryPort
 from components.istio.workload_entry import WorkloadEntry
-from components.objects import Declared, GeneratedSecret, Manifest
+from components.objects import GeneratedSecret, Manifest
 from components.wire import ObjectMeta as WireMeta
 from model.settings import Namespaces, Redis
 
@@ -76,7 +76,9 @@ def mesh_host(redis: Redis, namespaces: Namespaces) -> str:
     return f"./{_entry_host(host)}"
 
 
-def managed(redis: Redis, namespaces: Namespaces, client: str) -> Iterator[Declared]:
+def managed(
+    redis: Redis, namespaces: Namespaces, client: str
+) -> Iterator[Manifest | GeneratedSecret]:
     """A Redis of the stack's own; nobody but the client's pods reaches it.
 
     Args:

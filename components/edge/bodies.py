@@ -18,20 +18,6 @@ from components.objects import Manifest
 from model.settings import Bodies
 
 BUFFER, COMPRESSOR = "voicemesh.body-limit", "voicemesh.gzip"
-COMPRESSED = (
-    "application/javascript",
-    "application/json",
-    "application/problem+json",
-    "application/xml",
-    "image/svg+xml",
-    "text/css",
-    "text/csv",
-    "text/html",
-    "text/plain",
-    "text/xml",
-)
-"""Media types that are compressed. Event streams and gRPC are not among them: an event would wait
-in the compressor until there is enough to compress."""
 
 
 def body_limit(namespace: str, bodies: Bodies, routes: tuple[GatewayRoute, ...]) -> Manifest:
@@ -55,8 +41,10 @@ def body_limit(namespace: str, bodies: Bodies, routes: tuple[GatewayRoute, ...])
 def compression(namespace: str, smallest: int, routes: tuple[GatewayRoute, ...]) -> Manifest:
     """The EnvoyFilter that compresses text of `smallest` bytes and more.
 
-    It is off on streaming, WebSocket and gRPC routes whatever the media type, since what comes
-    there piece by piece (JSON lines, say) must leave piece by piece.
+    The media types are Envoy's own choice (JSON, text, XML, SVG, scripts); event streams and gRPC
+    are not among them, and to name others is deprecated. On streaming, WebSocket and gRPC routes
+    it is off whatever the media type: what comes there piece by piece (JSON lines, say) must leave
+    piece by piece, and not wait in the compressor until there is enough of it.
     """
     from envoy_data_plane.envoy.config.core.v3 import RuntimeFeatureFlag
     from envoy_data_plane.envoy.extensions.compression.gzip.compressor.v3 import Gzip
@@ -73,8 +61,9 @@ def compression(namespace: str, smallest: int, routes: tuple[GatewayRoute, ...])
             common_config=CompressorCommonDirectionConfig(
                 enabled=RuntimeFeatureFlag(default_value=True, runtime_key="voicemesh.gzip"),
                 min_content_length=smallest,
-                content_type=list(COMPRESSED),
-            )
+            ),
+            # Or a strong ETag is removed, and with it every conditional request.
+            weaken_etag_on_compress=True,
         ),
     )
     patches = [filter_before_router(COMPRESSOR, gzip)]

@@ -13,7 +13,7 @@ from components.edge.timeouts import stream_timeouts
 from components.edge.user_agents import denied_user_agents
 from components.limits import limited_routes
 from components.objects import Manifest, labelled
-from components.rate_limit import GRPC_PORT, NAME
+from components.rate_limit_workload import GRPC_PORT, NAME
 from components.service_traffic import service_host
 from model.access import Catalogue
 from model.settings import Edge, Namespaces, RateLimits, Split

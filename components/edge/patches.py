@@ -47,9 +47,11 @@ class Priority(NamedTuple):
 DENIED_USER_AGENTS = Priority(10)
 LOCAL_RATE_LIMIT = Priority(20)
 RESPONSE_HEADERS = Priority(30)
-# Placed before the router, so the one applied last is the innermost: global limit, body, gzip.
-GLOBAL_RATE_LIMIT = Priority(40)
-BODY_LIMIT = Priority(50)
+# Placed before the router, so the one applied last is the innermost: body, global limit, gzip.
+# The body must come first: while the limit is asked for, Envoy stops reading at the size of the
+# connection's buffer, and a body limit that is raised after that may not start it again.
+BODY_LIMIT = Priority(40)
+GLOBAL_RATE_LIMIT = Priority(50)
 COMPRESSION = Priority(60)
 # Only routes, no filter of their own.
 STREAM_TIMEOUTS = Priority(70)
