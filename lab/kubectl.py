@@ -15,6 +15,11 @@ from lab.toolchain import binaries
 MANAGER = "voicemesh-lab"
 """Field manager of what the lab itself applies."""
 
+_APPLY = (
+    *("apply", "--server-side", "--force-conflicts", "--validate=false"),
+    f"--field-manager={MANAGER}",
+)
+
 
 @dataclass(frozen=True)
 class Kubectl:
@@ -46,10 +51,14 @@ class Kubectl:
         found: dict[str, Any] = json.loads(self.run("get", *arguments, "--output=json"))
         return found
 
+    def apply_files(self, paths: Sequence[Path]) -> None:
+        """Server-side apply of YAML files."""
+        self.run(*_APPLY, *(f"--filename={path}" for path in paths))
+
     def apply(self, manifests: Sequence[Mapping[str, Any]]) -> None:
         """Server-side apply, in the order given."""
         self.run(
-            *("apply", "--server-side", "--force-conflicts", "--validate=false"),
-            *(f"--field-manager={MANAGER}", "--filename=-"),
+            *_APPLY,
+            "--filename=-",
             stdin="\n".join(json.dumps(manifest) for manifest in manifests),
         )

@@ -21,6 +21,7 @@ from lab.node.node import Node
 from lab.node.parts import PART, Part, Parts
 from lab.toolchain import binaries, system
 from lab.toolchain.charts import charts
+from lab.toolchain.crds import istio_crds, prometheus_operator_crds
 from lab.toolchain.progress import step
 from lab.waiting import NotYet, until
 
@@ -207,8 +208,8 @@ class Lab:
                 "kind": "Namespace",
                 "metadata": {"name": istio.NAMESPACE},
             }
-            self.kubectl.apply([*istio.crds(), namespace])
-            self.kubectl.apply(istio.objects(manifests))
+            self.kubectl.apply_files([istio_crds(), *prometheus_operator_crds()])
+            self.kubectl.apply([namespace, *istio.objects(manifests)])
         started = self._part(
             part,
             lambda: kubernetes.ready("http://istiod/ready", self.directory.socket("istiod")),

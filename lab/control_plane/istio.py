@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from charts import expand
 from components.objects import HelmRelease, Manifest
 from lab.control_plane.kubernetes import ISSUER
@@ -20,7 +18,6 @@ from lab.errors import LabError
 from lab.node.init import BRIDGE_ADDRESS
 from lab.node.parts import Part
 from lab.toolchain.charts import RELEASE, Charts
-from lab.toolchain.crds import istio_crds, prometheus_operator_crds
 from lab.waiting import NotYet
 
 NAMESPACE = "istio-system"
@@ -48,16 +45,6 @@ WEBHOOKS = {
 
 _NOT_OURS = frozenset({"Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget"})
 """What the chart runs istiod with; here it is a process."""
-
-
-def crds() -> list[Manifest]:
-    """The custom resources that the stack uses: Istio's and the Prometheus operator's."""
-    return [
-        document
-        for path in (istio_crds(), *prometheus_operator_crds())
-        for document in yaml.load_all(path.read_text(), yaml.CSafeLoader)
-        if document
-    ]
 
 
 def rendered(
