@@ -138,20 +138,21 @@ def _mismatches(settings: Settings, catalogue: Catalogue) -> list[tuple[str, str
                         f"{subset!r} is not a subset of {name} (subsets: {', '.join(subsets)})",
                     )
                 )
-    paths = [route.path for _, route in catalogue.exposures]
+    routes = {route.path: route for _, route in catalogue.exposures}
     limits = settings.rate_limits
     for key, named_paths in (
         ("routes", list(limits.routes)),
         ("closedOnFailure", list(limits.closed_on_failure)),
     ):
         for path in named_paths:
-            if path not in paths:
-                found.append(
-                    (
-                        f"rateLimits.{key}.{path}",
-                        f"{path} is not a route of the catalogue (routes: {', '.join(paths)})",
-                    )
-                )
+            route = routes.get(path)
+            if route is None:
+                problem = f"{path} is not a route of the catalogue (routes: {', '.join(routes)})"
+            elif route.access == "public" and (key == "routes" or not route.login):
+                problem = f"{path} is public: there is no tenant to count its requests by"
+            else:
+                continue
+            found.append((f"rateLimits.{key}.{path}", problem))
     for name in settings.services:
         if name in catalogue.names:
             one = settings.model_copy(update={"services": {name: settings.services[name]}})
