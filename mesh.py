@@ -76,6 +76,7 @@ def _foundation(mesh: Mesh) -> Iterator[Part]:
             stack=stack,
             namespaces=settings.namespaces,
             owns_mesh_namespace=settings.control_plane.mode == "install",
+            collector=settings.telemetry.collector,
         ),
     )
     yield Part(
@@ -135,6 +136,7 @@ def _workloads(mesh: Mesh) -> Iterator[Part]:
             catalogue=catalogue,
             workloads=settings.workloads,
             overrides=settings.services,
+            tenant_claim=settings.authentication.tenant.claim,
         ),
         after=("authorization",),
     )

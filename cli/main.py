@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from cli.check import check
 from cli.deploy import destroy, preview, up
 from cli.diff import diff
 from cli.lab import lab_app
@@ -23,6 +24,7 @@ app.command()(render)
 app.command()(preview)
 app.command()(up)
 app.command()(destroy)
+app.command()(check)
 app.command()(diff)
 app.add_typer(lab_app, name="lab")
 

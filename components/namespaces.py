@@ -8,7 +8,7 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
 
 from components.component import ComponentArgs, MeshComponent
-from components.objects import Manifest, labelled
+from components.objects import DEPLOYED_ELSEWHERE, Manifest, labelled
 from model.settings import Namespaces
 
 _POD_SECURITY = "pod-security.kubernetes.io"
@@ -20,6 +20,8 @@ class NamespacesArgs(ComponentArgs):
     namespaces: Namespaces
     owns_mesh_namespace: bool
     """True where the stack installs Istio, and so makes the namespace it lives in."""
+    collector: str
+    """Host of the trace collector: someone else's, often a Service of the infra namespace."""
 
 
 class MeshNamespaces(MeshComponent[NamespacesArgs]):
@@ -44,12 +46,23 @@ def _namespaces(args: NamespacesArgs) -> Iterator[Manifest]:
     yield _namespace(
         args.namespaces.infra,
         {"istio-injection": "disabled", f"{_POD_SECURITY}/warn": "restricted"},
+        _elsewhere(args),
     )
 
 
-def _namespace(name: str, labels: dict[str, str]) -> Manifest:
+def _elsewhere(args: NamespacesArgs) -> dict[str, str] | None:
+    """Says that the collector's Service exists, so that policies don't miss it."""
+    service, _, rest = args.collector.partition(".")
+    return {DEPLOYED_ELSEWHERE: service} if rest.startswith(f"{args.namespaces.infra}.") else None
+
+
+def _namespace(
+    name: str, labels: dict[str, str], annotations: dict[str, str] | None = None
+) -> Manifest:
     return dict(
         Namespace(
-            apiVersion="v1", kind="Namespace", metadata=ObjectMeta(name=name, labels=labels)
+            apiVersion="v1",
+            kind="Namespace",
+            metadata=ObjectMeta(name=name, labels=labels, annotations=annotations),
         ).to_dict()
     )

@@ -22,6 +22,10 @@ Istio API can. Source: https://istio.io/latest/docs/reference/config/analysis/
 """
 REASON = "voicemesh.io/reason"
 """Annotation: why the object opens something, in words for a reviewer."""
+REQUIRES_CLAIMS = "voicemesh.io/requires-claims"
+"""Annotation on a Service: claims, separated by commas, without which its pods refuse a request."""
+DEPLOYED_ELSEWHERE = "voicemesh.io/deployed-elsewhere"
+"""Annotation on a Namespace: Services in it, separated by commas, that someone else deploys."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from lightkube.resources.core_v1 import ServiceAccount
 
 from components.component import ComponentArgs, MeshComponent
 from components.control_plane import EVICTION
-from components.objects import Manifest, labelled
+from components.objects import REQUIRES_CLAIMS, Manifest, labelled
 from model.access import Catalogue
 from model.service import Port, Service, Subset
 from model.settings import Namespaces, Override, Size
@@ -57,6 +57,8 @@ class WorkloadsArgs(ComponentArgs):
     workloads: WorkloadSettings
     overrides: dict[str, Override]
     """Sizes of single services; the catalogue has the other overrides in it already."""
+    tenant_claim: str
+    """Claim of the token that tenant-isolated services demand."""
 
 
 class Workloads(MeshComponent[WorkloadsArgs]):
@@ -74,7 +76,7 @@ def _objects(args: WorkloadsArgs) -> Iterator[Manifest]:
     namespace = args.namespaces.apps
     for service in args.catalogue.services:
         yield _account(service, namespace)
-        yield _service(service, namespace)
+        yield _service(service, namespace, args.tenant_claim)
         if args.workloads.mode == "echo":
             size = args.overrides.get(service.name, Override()).size or args.workloads.size
             for subset in service.subsets or (_ONLY_VERSION,):
@@ -92,12 +94,15 @@ def _account(service: Service, namespace: str) -> Manifest:
     )
 
 
-def _service(service: Service, namespace: str) -> Manifest:
+def _service(service: Service, namespace: str, tenant_claim: str) -> Manifest:
+    metadata = _metadata(service.name, namespace, {"app": service.name})
+    if service.tenant_isolated:
+        metadata.annotations = {REQUIRES_CLAIMS: tenant_claim}
     return dict(
         CoreService(
             apiVersion="v1",
             kind="Service",
-            metadata=_metadata(service.name, namespace, {"app": service.name}),
+            metadata=metadata,
             spec=ServiceSpec(
                 type="ClusterIP",
                 selector={"app": service.name},

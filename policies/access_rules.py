@@ -59,6 +59,11 @@ def allows(policy: Object) -> bool:
     return action_of(policy) == "ALLOW"
 
 
+def dry_run(policy: Object) -> bool:
+    """Whether the policy only logs what it would do."""
+    return annotations_of(policy).get("istio.io/dry-run") == "true"
+
+
 def declared_public(policy: Object) -> bool:
     """Whether the policy says that it opens something to clients without a token, and why."""
     annotations = annotations_of(policy)

@@ -9,6 +9,7 @@ from policies.policy import Policy
 from policies.rules import (
     allow,
     bounds,
+    claims,
     client_tls,
     deny_by_default,
     destinations,
@@ -29,6 +30,7 @@ SUBJECTS: tuple[ModuleType, ...] = (
     deny_by_default,
     allow,
     tokens,
+    claims,
     references,
     routes,
     bounds,

@@ -1,10 +1,20 @@
-"""Which services gateways route to, and by which paths."""
+"""What is at the edge: gateways' pods, the services they route to, and by which paths."""
 
 from __future__ import annotations
 
-from policies.policy import namespace_of
+from policies.policy import namespace_of, spec_of
 from policies.routing import public_routes, uri_of
-from policies.stack import Stack
+from policies.stack import Stack, Workload
+
+
+def gateway_workloads(stack: Stack) -> list[Workload]:
+    """The pods that Gateway objects select."""
+    found = {
+        id(workload): workload
+        for gateway in stack.of("Gateway")
+        for workload in stack.selected(spec_of(gateway).get("selector") or {}, None)
+    }
+    return list(found.values())
 
 
 def exposed_paths(stack: Stack) -> dict[tuple[str, str], set[str]]:

@@ -15,7 +15,13 @@ from policies.policy import Object, namespace_of, spec_of
 from policies.stack import Stack
 
 MESH = "mesh"
-_UNITS = {"h": 3600, "m": 60, "s": 1, "ms": Decimal("0.001"), "us": Decimal("0.000001")}
+_UNITS = {
+    "h": Decimal(3600),
+    "m": Decimal(60),
+    "s": Decimal(1),
+    "ms": Decimal("0.001"),
+    "us": Decimal("0.000001"),
+}
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ms|us|h|m|s)")
 
 

@@ -25,9 +25,7 @@ class ConfigError(ValueError):
     """The policies' configuration names something that does not exist or is not allowed."""
 
 
-def check(
-    objects: Iterable[Object], config: Mapping[str, Any] | None = None
-) -> list[Violation]:
+def check(objects: Iterable[Object], config: Mapping[str, Any] | None = None) -> list[Violation]:
     """All violations of all policies, the most severe first.
 
     Args:

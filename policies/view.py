@@ -8,11 +8,13 @@ policies that need it fail, and none is skipped in silence.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pulumi_policy import PolicyResource, ResourceValidationArgs
 from pulumi_policy.proxy import UnknownValueError
+
+from policies.policy import Object
 
 RELEASE = "kubernetes:helm.sh/v3:Release"
 
@@ -32,31 +34,34 @@ class _Unknown:
         self.path = path
 
 
-class _PartlyKnown(dict[str, Any]):
-    """A dict in which some values are not known."""
+class _PartlyKnown(Mapping[str, Any]):
+    """A mapping in which some values are not known."""
+
+    def __init__(self, entries: dict[str, Any]) -> None:
+        self._entries = entries
 
     def __getitem__(self, key: str) -> Any:
-        return _known(super().__getitem__(key))
+        return _known(self._entries[key])
 
-    def get(self, key: str, default: Any = None) -> Any:
-        return _known(super().get(key, default))
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
 
-    def items(self) -> ItemsView[str, Any]:
-        return {key: _known(value) for key, value in super().items()}.items()
-
-    def values(self) -> ValuesView[Any]:
-        return {key: _known(value) for key, value in super().items()}.values()
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
-class _PartlyKnownList(list[Any]):
-    """A list in which some values are not known."""
+class _PartlyKnownList(Sequence[Any]):
+    """A sequence in which some values are not known."""
+
+    def __init__(self, members: list[Any]) -> None:
+        self._members = members
 
     def __getitem__(self, index: Any) -> Any:
-        value = super().__getitem__(index)
+        value = self._members[index]
         return [_known(one) for one in value] if isinstance(index, slice) else _known(value)
 
-    def __iter__(self) -> Iterator[Any]:
-        return (_known(one) for one in super().__iter__())
+    def __len__(self) -> int:
+        return len(self._members)
 
 
 def _known(value: Any) -> Any:
@@ -87,7 +92,7 @@ def _entry(holder: Any, key: Any, path: str) -> Any:
         return _Unknown(path)
 
 
-def object_of(resource: PolicyResource | ResourceValidationArgs) -> dict[str, Any] | None:
+def object_of(resource: PolicyResource | ResourceValidationArgs) -> Object | None:
     """The Kubernetes object that a resource declares, None for anything else.
 
     A Helm release becomes a virtual object of kind Release with chart and values as its spec.
@@ -110,11 +115,12 @@ def object_of(resource: PolicyResource | ResourceValidationArgs) -> dict[str, An
     properties = plain(resource.props)
     if "apiVersion" not in properties or "kind" not in properties:
         return None
-    return dict.copy(properties) if type(properties) is dict else properties
+    assert isinstance(properties, Mapping)
+    return properties
 
 
 def objects_of(
     resources: Iterable[PolicyResource],
-) -> list[tuple[PolicyResource, dict[str, Any]]]:
+) -> list[tuple[PolicyResource, Object]]:
     """Every resource that declares a Kubernetes object, with the object."""
     return [(each, item) for each in resources if (item := object_of(each)) is not None]

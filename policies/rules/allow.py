@@ -15,6 +15,7 @@ from policies.access_rules import (
     covers,
     declared_public,
 )
+from policies.exposed import exposed_paths
 from policies.policy import (
     Config,
     Enforcement,
@@ -22,6 +23,8 @@ from policies.policy import (
     Object,
     Severity,
     annotations_of,
+    name_of,
+    namespace_of,
     object_policy,
     reference,
     stack_policy,
@@ -30,7 +33,9 @@ from policies.stack import Stack, selector_of
 
 _POLICY = "https://istio.io/latest/docs/reference/config/security/authorization-policy/"
 _PRACTICE = "https://istio.io/latest/docs/ops/best-practices/security/#authorization-policies"
-_WHOLE_NAMESPACE = re.compile(r"^(\*|\*/.*|[^/]*/ns/\*.*|[^/]*/ns/[^/]*/?\*?|[^/]*/ns/[^/]+/sa/.*\*)$")
+_WHOLE_NAMESPACE = re.compile(
+    r"^(\*|\*/.*|[^/]*/ns/\*.*|[^/]*/ns/[^/]*/?\*?|[^/]*/ns/[^/]+/sa/.*\*)$"
+)
 
 
 @object_policy(
@@ -117,7 +122,9 @@ def positive(item: Object, _: Config) -> Iterator[Finding]:
     if allows(item):
         for clause in clauses(item):
             for name in clause.negative:
-                negative = f"not{name[0].upper()}{name[1:]}" if "." not in name else f"{name} notValues"
+                negative = (
+                    f"not{name[0].upper()}{name[1:]}" if "." not in name else f"{name} notValues"
+                )
                 yield Finding(item, clause.path, f"it allows by exception: {negative}")
 
 
@@ -226,9 +233,16 @@ def public_is_declared(stack: Stack, _: Config) -> Iterator[Finding]:
         for account in stack.gateway_accounts
         for domain in stack.trust_domains
     ]
+    exposed = set(exposed_paths(stack))
     for item in stack.of("AuthorizationPolicy"):
         if not allows(item) or declared_public(item):
             continue
+        reached = stack.selected(selector_of(item), stack.reach_of(item))
+        routed = not exposed or any(
+            (namespace_of(service), name_of(service)) in exposed
+            for workload in reached
+            for service in stack.services_selecting(workload)
+        )
         at_gateway = bool(selector_of(item)) and stack.is_gateway(selector_of(item))
         for clause in clauses(item):
             if clause.token():
@@ -238,7 +252,9 @@ def public_is_declared(stack: Stack, _: Config) -> Iterator[Finding]:
                 for pattern in clause.fields.get("principals", ())
                 for principal in gateways
             )
-            if (at_gateway and not clause.identified()) or (from_gateway and not at_gateway):
+            if (at_gateway and not clause.identified()) or (
+                from_gateway and routed and not at_gateway
+            ):
                 where = "the gateway" if at_gateway else "the service"
                 message = f"requests without a token pass {where}, and the policy does not say so"
                 yield Finding(item, clause.path, message)

@@ -59,7 +59,9 @@ def timeout(item: Object, config: Config) -> Iterator[Finding]:
     "overload of it.",
     remedy="Lower attempts or perTryTimeout.",
     url=_VIRTUAL_SERVICE + "#HTTPRetry",
-    settings={"maximum": Setting("number", 5, "Most retries of one request.", minimum=0, maximum=10)},
+    settings={
+        "maximum": Setting("number", 5, "Most retries of one request.", minimum=0, maximum=10)
+    },
 )
 def retries_fit(item: Object, config: Config) -> Iterator[Finding]:
     """Multiplies tries and time."""
@@ -148,7 +150,9 @@ def _any_origin(origin: Any) -> bool:
         return str(origin) == "*"
     prefix, regex = origin.get("prefix"), str(origin.get("regex", ""))
     wide_prefix = prefix is not None and len(str(prefix).partition("//")[2].split(".")) < 3
-    return origin.get("exact") == "*" or wide_prefix or regex.startswith((".*", ".+", "https?://.*"))
+    return (
+        origin.get("exact") == "*" or wide_prefix or regex.startswith((".*", ".+", "https?://.*"))
+    )
 
 
 @object_policy(
@@ -183,4 +187,3 @@ def destination_bounded(item: Object, _: Config) -> Iterator[Finding]:
         yield Finding(item, path, "no failing instance is taken out")
     elif int(outliers.get("maxEjectionPercent") or 0) >= 100:
         yield Finding(item, f"{path}.maxEjectionPercent", "all instances may be taken out at once")
-

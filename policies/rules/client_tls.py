@@ -17,7 +17,9 @@ from policies.policy import (
 from policies.routing import traffic_policies
 from policies.stack import Stack
 
-_TLS = "https://istio.io/latest/docs/reference/config/networking/destination-rule/#ClientTLSSettings"
+_TLS = (
+    "https://istio.io/latest/docs/reference/config/networking/destination-rule/#ClientTLSSettings"
+)
 
 
 @object_policy(

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policies.access_rules import Clause, action_of, any_covers, clauses, declared_public
+from policies.access_rules import (
+    Clause,
+    action_of,
+    any_covers,
+    clauses,
+    declared_public,
+    dry_run,
+)
+from policies.exposed import gateway_workloads
 from policies.policy import (
     Config,
     Enforcement,
@@ -12,7 +20,6 @@ from policies.policy import (
     Object,
     Setting,
     Severity,
-    annotations_of,
     name_of,
     namespace_of,
     object_policy,
@@ -54,12 +61,8 @@ def _denies_all(policy: Object, stack: Stack) -> bool:
         and not bound
         and action_of(policy) == "ALLOW"
         and not spec.get("rules")
-        and not _dry_run(policy)
+        and not dry_run(policy)
     )
-
-
-def _dry_run(policy: Object) -> bool:
-    return annotations_of(policy).get("istio.io/dry-run") == "true"
 
 
 @stack_policy(
@@ -78,7 +81,7 @@ def workload_authorized(stack: Stack, _: Config) -> Iterator[Finding]:
         if not workload.proxied or namespace_of(workload.source) not in _meshed(stack):
             continue
         policies = stack.applying("AuthorizationPolicy", workload)
-        if not any(action_of(p) == "ALLOW" and not _dry_run(p) for p in policies):
+        if not any(action_of(p) == "ALLOW" and not dry_run(p) for p in policies):
             yield Finding(workload.source, "", f"no ALLOW policy selects workload {workload}")
 
 
@@ -99,7 +102,7 @@ def _meshed(stack: Stack) -> set[str]:
 )
 def enforced(item: Object, _: Config) -> Iterator[Finding]:
     """Looks at the annotation."""
-    if _dry_run(item):
+    if dry_run(item):
         path = "metadata.annotations[istio.io/dry-run]"
         yield Finding(item, path, "the policy is only tried, not enforced")
 
@@ -118,7 +121,7 @@ def enforced(item: Object, _: Config) -> Iterator[Finding]:
 )
 def gateway_demands_token(stack: Stack, _: Config) -> Iterator[Finding]:
     """Looks at each gateway workload that has a RequestAuthentication."""
-    for workload in _gateways(stack):
+    for workload in gateway_workloads(stack):
         authentications = stack.applying("RequestAuthentication", workload)
         if not authentications:
             continue
@@ -128,12 +131,14 @@ def gateway_demands_token(stack: Stack, _: Config) -> Iterator[Finding]:
             for policy in policies
             if action_of(policy) == "ALLOW" and declared_public(policy)
             for clause in clauses(policy)
+            # Preflights are open on every path, and say nothing of other methods.
+            if clause.fields.get("methods") != ("OPTIONS",)
             for path in clause.fields.get("paths", ())
         ]
         demands = [
             (policy, clause)
             for policy in policies
-            if action_of(policy) == "DENY" and not _dry_run(policy)
+            if action_of(policy) == "DENY" and not dry_run(policy)
             for clause in clauses(policy)
             if "*" in clause.negative.get("requestPrincipals", ())
         ]
@@ -166,15 +171,6 @@ def _hole(clause: Clause, public: list[str]) -> str | None:
     return None
 
 
-def _gateways(stack: Stack) -> list[Workload]:
-    found = {
-        id(workload): workload
-        for gateway in stack.of("Gateway")
-        for workload in stack.selected(spec_of(gateway).get("selector") or {}, None)
-    }
-    return list(found.values())
-
-
 def _tls_ports(stack: Stack, workload: Workload) -> list[str]:
     """Ports on which a gateway's pods end TLS."""
     return sorted(
@@ -186,76 +182,6 @@ def _tls_ports(stack: Stack, workload: Workload) -> list[str]:
             if (server.get("tls") or {}).get("mode") in ("SIMPLE", "MUTUAL", "ISTIO_MUTUAL")
         }
     )
-
-
-@stack_policy(
-    "claims-checked-twice",
-    title="What a service asks of a token, the gateway asks too, and the other way round",
-    severity=Severity.MEDIUM,
-    enforcement=Enforcement.MANDATORY,
-    text="Where a DENY at a service needs a claim to be there, the gateway that routes to it "
-    "refuses requests without that claim; where a DENY at the gateway needs a value of a claim "
-    "for a path, the service behind the path does as well. One of the two removed by mistake then "
-    "opens nothing.",
-    remedy="Put the same DENY with when.key request.auth.claims[...] and notValues on both.",
-    url="https://istio.io/latest/docs/reference/config/security/conditions/",
-)
-def claims_checked_twice(stack: Stack, _: Config) -> Iterator[Finding]:
-    """Compares the claims that DENY policies of gateways and services name."""
-    gateways = _gateways(stack)
-    at_gateways = {id(g): _claims(stack.applying("AuthorizationPolicy", g)) for g in gateways}
-    if not gateways:
-        return
-    for gateway in gateways:
-        mine = at_gateways[id(gateway)]
-        seen: set[tuple[str, tuple[str, ...]]] = set()
-        for workload in stack.workloads:
-            if not workload.proxied or workload in gateways:
-                continue
-            for policy, key, values, _paths in _claims(
-                stack.applying("AuthorizationPolicy", workload)
-            ):
-                if (key, values) in seen:
-                    continue
-                seen.add((key, values))
-                if not any(k == key and set(values) <= set(v) | {"*"} for _, k, v, _ in mine):
-                    yield Finding(policy, "spec.rules", f"gateway {gateway} does not ask for {key}")
-        yield from _missing_at_services(stack, mine)
-
-
-def _missing_at_services(stack: Stack, mine: list[_Claim]) -> Iterator[Finding]:
-    from policies.exposed import exposed_paths  # noqa: PLC0415 - only this rule needs the routes
-
-    by_service = exposed_paths(stack)
-    for policy, key, values, paths in mine:
-        for (namespace, name), routed in by_service.items():
-            asked = [p for p in paths if p != "*" and any(p.rstrip("/*") == r for r in routed)]
-            service = stack.services.get((namespace, name))
-            if not asked or service is None:
-                continue
-            for workload in stack.selected(spec_of(service).get("selector") or {}, namespace):
-                theirs = _claims(stack.applying("AuthorizationPolicy", workload))
-                if not any(
-                    k == key and v == values and any_covers(ps, asked[0])
-                    for _, k, v, ps in theirs
-                ):
-                    message = f"{workload} does not ask for {key} on {asked[0]} itself"
-                    yield Finding(policy, "spec.rules", message)
-
-
-_Claim = tuple[Object, str, tuple[str, ...], tuple[str, ...]]
-
-
-def _claims(policies: list[Object]) -> list[_Claim]:
-    """(policy, claim, values without which it refuses, paths) of all DENY policies."""
-    return [
-        (policy, key, values, clause.fields.get("paths", ("*",)))
-        for policy in policies
-        if action_of(policy) == "DENY" and not _dry_run(policy)
-        for clause in clauses(policy)
-        for key, values in clause.negative.items()
-        if key.startswith("request.auth.claims[")
-    ]
 
 
 @stack_policy(
@@ -276,15 +202,19 @@ def _claims(policies: list[Object]) -> list[_Claim]:
 )
 def gateway_hides_internals(stack: Stack, config: Config) -> Iterator[Finding]:
     """Asks each gateway for each path."""
-    for workload in _gateways(stack):
+    for workload in gateway_workloads(stack):
         refused = [
             path
             for policy in stack.applying("AuthorizationPolicy", workload)
-            if action_of(policy) == "DENY" and not _dry_run(policy)
+            if action_of(policy) == "DENY" and not dry_run(policy)
             for clause in clauses(policy)
-            if set(clause.fields) == {"paths"} and not clause.negative
+            if "paths" in clause.fields and not clause.negative
+            if clause.fields.keys() <= {"paths", "ports"}
+            if all(p in clause.fields.get("ports", (p,)) for p in _tls_ports(stack, workload))
             for path in clause.fields["paths"]
         ]
         for path in config["paths"]:
             if not any_covers(refused, path):
-                yield Finding(workload.source, "", f"gateway {name_of(workload.source)} lets {path} by")
+                yield Finding(
+                    workload.source, "", f"gateway {name_of(workload.source)} lets {path} by"
+                )

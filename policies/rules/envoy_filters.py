@@ -119,7 +119,10 @@ def keeps_guards(item: Object, _: Config) -> Iterator[Finding]:
     url="https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/buffer_filter",
     settings={
         "stream_timeout": Setting(
-            "number", 600, "A route with a timeout from this many seconds up is a stream.", minimum=1
+            "number",
+            600,
+            "A route with a timeout from this many seconds up is a stream.",
+            minimum=1,
         )
     },
 )
@@ -249,7 +252,9 @@ def _not_grpc(stack: Stack, host: str, number: int) -> str | None:
     for port in spec_of(service).get("ports") or ():
         if port.get("port") == number:
             speaks = protocol_of(port)
-            return None if speaks in ("grpc", "h2c", "http2") else f"{host}:{number} speaks {speaks}"
+            return (
+                None if speaks in ("grpc", "h2c", "http2") else f"{host}:{number} speaks {speaks}"
+            )
     return f"{host} has no port {number}"
 
 
@@ -287,7 +292,9 @@ def local_limit_works(item: Object, config: Config) -> Iterator[Finding]:
         if dynamic and remembered < config["clients"]:
             message = f"only {remembered} clients are kept count of"
             yield Finding(item, f"{where}.max_dynamic_descriptors", message)
-        for bucket in [d.get("token_bucket") or {} for d in dynamic] or [typed.get("token_bucket") or {}]:
+        for bucket in [d.get("token_bucket") or {} for d in dynamic] or [
+            typed.get("token_bucket") or {}
+        ]:
             interval = seconds(bucket.get("fill_interval")) or 1
             rate = float(bucket.get("tokens_per_fill", 1)) / float(interval)
             if rate > config["requests_per_second"]:

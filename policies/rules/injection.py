@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from policies.mesh_config import RELEASE_KINDS, release_values
@@ -26,11 +26,26 @@ _ANNOTATIONS = "https://istio.io/latest/docs/reference/config/annotations/"
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"
 _PODS = (*POD_TEMPLATES, "Pod")
 _TRAFFIC = "traffic.sidecar.istio.io/"
-_EXCLUDING = ("excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundIPRanges", "excludeInterfaces")
+_EXCLUDING = (
+    "excludeInboundPorts",
+    "excludeOutboundPorts",
+    "excludeOutboundIPRanges",
+    "excludeInterfaces",
+)
 _INCLUDING = ("includeInboundPorts", "includeOutboundIPRanges")
-_GLOBAL_EXCLUDING = ("excludeIPRanges", "excludeInboundPorts", "excludeOutboundPorts")
+_GLOBAL_EXCLUDING: tuple[str, ...] = (
+    "excludeIPRanges",
+    "excludeInboundPorts",
+    "excludeOutboundPorts",
+)
 _GLOBAL_INCLUDING = ("includeIPRanges", "includeInboundPorts")
-_MESHED_KINDS = ("AuthorizationPolicy", "PeerAuthentication", "DestinationRule", "Sidecar", "RequestAuthentication")
+_MESHED_KINDS = (
+    "AuthorizationPolicy",
+    "PeerAuthentication",
+    "DestinationRule",
+    "Sidecar",
+    "RequestAuthentication",
+)
 _PROTOCOLS = {
     "http", "http2", "https", "grpc", "grpc-web", "tls", "tcp", "udp", "mongo", "mysql", "redis",
     "h2c", "ws", "wss",
@@ -107,7 +122,8 @@ def traffic_not_excluded(item: Object, _: Config) -> Iterator[Finding]:
     if item.get("kind") in RELEASE_KINDS:
         proxy = (release_values(item).get("global") or {}).get("proxy") or {}
         settings = {f"spec.values.global.proxy.{name}": (name, proxy.get(name)) for name in proxy}
-        excluding, including = _GLOBAL_EXCLUDING, _GLOBAL_INCLUDING
+        excluding: tuple[str, ...] = _GLOBAL_EXCLUDING
+        including = _GLOBAL_INCLUDING
     else:
         base, template = _template(item)
         annotations = (template.get("metadata") or {}).get("annotations") or {}
@@ -281,7 +297,7 @@ def _below(path: str, value: Any) -> Iterator[tuple[str, str, Any]]:
         for key, entry in value.items():
             yield f"{path}.{key}", str(key), entry
             yield from _below(f"{path}.{key}", entry)
-    elif isinstance(value, list):
+    elif isinstance(value, Sequence) and not isinstance(value, str):
         for index, entry in enumerate(value):
             yield from _below(f"{path}[{index}]", entry)
 
@@ -291,4 +307,3 @@ def _names_credential(key: str) -> bool:
     return plain.endswith(
         ("password", "passwd", "apikey", "privatekey", "clientsecret", "secretkey", "accesstoken")
     )
-

@@ -79,12 +79,13 @@ def client_address(stack: Stack, _: Config) -> Iterator[Finding]:
     if not stack.mesh_configs:
         return
     for mesh in stack.mesh_configs:
-        if mesh.get("defaultConfig.gatewayTopology.numTrustedProxies") is not None or mesh.get(
-            "defaultConfig.gatewayTopology.proxyProtocol"
-        ) is not None:
+        if (
+            mesh.get("defaultConfig.gatewayTopology.numTrustedProxies") is not None
+            or mesh.get("defaultConfig.gatewayTopology.proxyProtocol") is not None
+        ):
             return
     on_pods = any(
-        "numTrustedProxies" in str(((spec_of(d).get("template") or {}).get("metadata") or {}))
+        "numTrustedProxies" in str((spec_of(d).get("template") or {}).get("metadata") or {})
         for d in stack.of(*POD_TEMPLATES)
     )
     for item in () if on_pods else stack.of("AuthorizationPolicy"):
@@ -153,7 +154,9 @@ def fails_closed(item: Object, _: Config) -> Iterator[Finding]:
         return
     for index, webhook in enumerate(item.get("webhooks") or ()):
         if "istio.io" in str(webhook.get("name")) and webhook.get("failurePolicy") == "Ignore":
-            yield Finding(item, f"webhooks[{index}].failurePolicy", "unchecked objects are accepted")
+            yield Finding(
+                item, f"webhooks[{index}].failurePolicy", "unchecked objects are accepted"
+            )
 
 
 @object_policy(

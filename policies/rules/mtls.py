@@ -17,9 +17,7 @@ from policies.policy import (
 )
 from policies.stack import Stack, selector_of
 
-_PEER_AUTHENTICATION = (
-    "https://istio.io/latest/docs/reference/config/security/peer_authentication/"
-)
+_PEER_AUTHENTICATION = "https://istio.io/latest/docs/reference/config/security/peer_authentication/"
 
 
 @object_policy(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policies.access_rules import clauses
@@ -31,7 +31,9 @@ _SELECTING = (
     "EnvoyFilter",
     "ProxyConfig",
 )
-_PRINCIPAL = re.compile(r"^(?P<domain>[^/*]+|\*)/ns/(?P<namespace>[^/*]+)(/sa/(?P<account>[^/*]+))?")
+_PRINCIPAL = re.compile(
+    r"^(?P<domain>[^/*]+|\*)/ns/(?P<namespace>[^/*]+)(/sa/(?P<account>[^/*]+))?"
+)
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "*"}
 
 
@@ -52,11 +54,17 @@ def selector_selects(stack: Stack, _: Config) -> Iterator[Finding]:
         namespace, selector = stack.reach_of(item), selector_of(item)
         if not selector or not populated:
             continue
-        if namespace is not None and namespace not in populated and stack.namespace_exists(namespace):
+        if (
+            namespace is not None
+            and namespace not in populated
+            and stack.namespace_exists(namespace)
+        ):
             continue
         if not stack.selected(selector, namespace):
             where = f"in namespace {namespace}" if namespace else "in the mesh"
-            yield Finding(item, "spec.selector", f"nothing {where} has the labels {_text(selector)}")
+            yield Finding(
+                item, "spec.selector", f"nothing {where} has the labels {_text(selector)}"
+            )
     for item in stack.of("Gateway"):
         selector = spec_of(item).get("selector") or {}
         if selector and populated and not stack.selected(selector, None):
@@ -95,7 +103,9 @@ def caller_exists(stack: Stack, config: Config) -> Iterator[Finding]:
                     found = _PRINCIPAL.match(principal)
                     if found is None:
                         if not principal.startswith("*") and not principal.endswith("*"):
-                            problems[clause.path, f"{principal} is not of the form domain/ns/x/sa/y"] = None
+                            problems[
+                                clause.path, f"{principal} is not of the form domain/ns/x/sa/y"
+                            ] = None
                         continue
                     domain, namespace, account = found.group("domain", "namespace", "account")
                     if domain != "*" and domain not in stack.trust_domains:
@@ -213,9 +223,7 @@ def _ports_of(stack: Stack, workload: Workload) -> set[str]:
     remedy="Correct the host; add a ServiceEntry for one outside the mesh; name a Service that "
     "someone else deploys in its Namespace's annotation voicemesh.io/deployed-elsewhere.",
     url=_ANALYSIS + "ist0101/",
-    settings={
-        "hosts": Setting("array", [], "Hosts that exist though the set does not hold them.")
-    },
+    settings={"hosts": Setting("array", [], "Hosts that exist though the set does not hold them.")},
 )
 def host_exists(stack: Stack, config: Config) -> Iterator[Finding]:
     """Judges a host where the set holds Services of its namespace."""
@@ -243,7 +251,7 @@ def _named_hosts(stack: Stack) -> Iterator[tuple[Object, str, str]]:
     for mesh in stack.mesh_configs:
         for index, provider in enumerate(mesh.get("extensionProviders", ())):
             for kind, value in provider.items():
-                if isinstance(value, dict) and value.get("service"):
+                if isinstance(value, Mapping) and value.get("service"):
                     path = f"{mesh.path}.extensionProviders[{index}].{kind}.service"
                     yield mesh.holder, path, str(value["service"]).rpartition("/")[2]
 

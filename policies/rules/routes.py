@@ -85,7 +85,9 @@ def _overlaps(entries: list[_Entry], where: str) -> Iterator[Finding]:
     for entry in entries:
         if entry.how not in ("prefix", "exact"):
             continue
-        rivals = [r for n in range(len(entry.value) + 1) for r in by_prefix.get(entry.value[:n], ())]
+        rivals = [
+            r for n in range(len(entry.value) + 1) for r in by_prefix.get(entry.value[:n], ())
+        ]
         if entry.how == "exact":
             rivals += by_exact[entry.value]
         for rival in rivals:
@@ -135,7 +137,7 @@ def _takes_all(wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> bool:
     narrow_how, narrow_value = uri_of(narrow)
     match how:
         case "prefix":
-            takes = narrow_how != "regex" and narrow_value.startswith(value) or not value
+            takes = (narrow_how != "regex" and narrow_value.startswith(value)) or not value
         case _:
             takes = (how, value) == (narrow_how, narrow_value)
     rest = {key: wide[key] for key in wide if key not in ("uri", "name", "ignoreUriCase")}
@@ -260,7 +262,7 @@ def route_is_allowed(stack: Stack, _: Config) -> Iterator[Finding]:
     ]
     allowed: dict[tuple[str, str], list[tuple[str, ...]] | None] = {}
     for route in public_routes(stack) if gateways else ():
-        for _, destination in route.destinations():
+        for _path, destination in route.destinations():
             namespace = namespace_of(route.virtual_service)
             service = stack.service_of(str(destination.get("host", "")), namespace)
             if service is None or service not in stack.services:

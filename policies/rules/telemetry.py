@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from policies.policy import (
@@ -104,7 +104,9 @@ def provider_exists(stack: Stack, _: Config) -> Iterator[Finding]:
     remedy="Lower randomSamplingPercentage, or select the workload that needs more.",
     url=_TELEMETRY + "#Tracing",
     settings={
-        "mesh": Setting("number", 50, "Most percent for mesh or namespace.", minimum=0, maximum=100),
+        "mesh": Setting(
+            "number", 50, "Most percent for mesh or namespace.", minimum=0, maximum=100
+        ),
         "workload": Setting("number", 100, "Most percent for workloads.", minimum=0, maximum=100),
     },
 )
@@ -222,7 +224,7 @@ def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, Mapping):
         for key, entry in value.items():
             yield from _texts(f"{path}.{key}", entry)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, Sequence):
         for index, entry in enumerate(value):
             yield from _texts(f"{path}[{index}]", entry)
 

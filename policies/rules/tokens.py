@@ -107,8 +107,14 @@ def claims_need_issuer(stack: Stack, _: Config) -> Iterator[Finding]:
                 problems[path, f"no RequestAuthentication checks tokens for {workload}"] = None
                 continue
             for path, principal in sorted(named):
-                if not any(covers(principal, f"{issuer}/*") or principal.startswith(f"{issuer}/") for issuer in issuers):
-                    problems[path, f"no RequestAuthentication of {workload} lists the issuer of {principal}"] = None
+                if not any(
+                    covers(principal, f"{issuer}/*") or principal.startswith(f"{issuer}/")
+                    for issuer in issuers
+                ):
+                    problems[
+                        path,
+                        f"no RequestAuthentication of {workload} lists the issuer of {principal}",
+                    ] = None
         for path, message in problems:
             yield Finding(item, path, message)
     for route in public_routes(stack):
@@ -254,7 +260,9 @@ def _open_routes(stack: Stack, headers: set[str]) -> Iterator[Finding]:
         request = (route.route.get("headers") or {}).get("request") or {}
         kept = headers - {str(name).lower() for name in request.get("remove") or ()}
         if kept:
-            message = f"route {route.named} is open without a token and keeps {', '.join(sorted(kept))}"
+            message = (
+                f"route {route.named} is open without a token and keeps {', '.join(sorted(kept))}"
+            )
             yield Finding(route.virtual_service, f"{route.path}.headers.request.remove", message)
 
 

@@ -1,0 +1,167 @@
+"""`voicemesh check`: the policies over a stack, or over any Istio YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from model.invalid import InvalidInput
+from policies.policy import Enforcement, Violation
+from policies.run import ConfigError
+from policies.run import check as violations_of
+
+_COLOURS = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
+_SUFFIXES = {".yaml", ".yml", ".json"}
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def check(
+    stack: Annotated[
+        str | None, typer.Option(help="Check what this stack renders: dev, staging, prod.")
+    ] = None,
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Option(help="Check these files, and all YAML below these directories. Repeatable."),
+    ] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="More files and directories, after --manifests.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON or YAML with enforcement levels and settings by policy, in the form of"
+            " Pulumi's --policy-pack-config."
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Advisory violations fail too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check the policies: no cluster, no engine.
+
+    Exits with 0 if all hold, 1 if some do not, 2 for wrong usage or input.
+    """
+    given = [*(manifests or ()), *(paths or ())]
+    if (stack is None) == (not given):
+        raise InvalidInput("check: give either --stack NAME or --manifests PATH...")
+    try:
+        objects = _rendered(stack) if stack is not None else list(read(given))
+        found = violations_of(objects, _config(config))
+    except ConfigError as problem:
+        raise InvalidInput(f"{config}: {problem}") from problem
+    except OSError as problem:
+        raise InvalidInput(f"{problem.filename}: {problem.strerror}") from problem
+    failing = [v for v in found if strict or v.enforcement is Enforcement.MANDATORY]
+    if as_json:
+        print(json.dumps(_report(found, len(objects), failed=bool(failing)), indent=2))
+    elif sys.stdout.isatty():
+        _table(found)
+    else:
+        _lines(found)
+    if not as_json:
+        _summary(found, len(objects))
+    raise typer.Exit(1 if failing else 0)
+
+
+def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """All objects in files and below directories; a List gives its items.
+
+    Raises:
+        InvalidInput: a file can't be read as Kubernetes objects, or none was found.
+        OSError: a path is not there.
+    """
+    empty = True
+    for path in paths:
+        for file in _files(path):
+            for number, document in enumerate(_documents(file), start=1):
+                if document is None:
+                    continue
+                empty = False
+                yield from _objects(document, f"{file}, document {number}")
+    if empty:
+        raise InvalidInput(f"no objects in {', '.join(map(str, paths))}")
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
+    return [path]
+
+
+def _documents(file: Path) -> list[Any]:
+    try:
+        return list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_LOADER))
+    except yaml.YAMLError as problem:
+        raise InvalidInput(f"{file} is not YAML: {problem}") from problem
+
+
+def _objects(document: Any, where: str) -> Iterator[dict[str, Any]]:
+    if not isinstance(document, dict) or "kind" not in document or "apiVersion" not in document:
+        raise InvalidInput(f"{where} is no Kubernetes object: it needs apiVersion and kind")
+    if document["kind"] == "List":
+        for item in document.get("items") or ():
+            yield from _objects(item, where)
+    elif not isinstance(document.get("metadata"), dict) or not document["metadata"].get("name"):
+        raise InvalidInput(f"{where}: {document['kind']} has no metadata.name")
+    else:
+        yield document
+
+
+def _rendered(stack: str) -> list[dict[str, Any]]:
+    # Imported when used: the model and its builders are of no use for --manifests.
+    import render
+
+    return render.objects(stack)
+
+
+def _config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
+    if loaded is not None and not isinstance(loaded, dict):
+        raise ConfigError("the file must be a mapping by policy id")
+    return loaded or {}
+
+
+def _report(found: list[Violation], objects: int, *, failed: bool) -> dict[str, Any]:
+    violations = [dataclasses.asdict(violation) for violation in found]
+    return {"failed": failed, "objects": objects, "violations": violations}
+
+
+def _table(found: list[Violation]) -> None:
+    if not found:
+        return
+    table = Table(show_lines=True)
+    for column in ("severity", "policy", "object", "what and remedy"):
+        table.add_column(column, overflow="fold")
+    for v in found:
+        where = f"{v.path}\n" if v.path else ""
+        advisory = "\nadvisory" if v.enforcement is Enforcement.ADVISORY else ""
+        table.add_row(
+            f"[{_COLOURS[v.severity]}]{v.severity}[/]{advisory}",
+            f"[link={v.url}]{v.policy_id}[/link]",
+            escape(v.object),
+            escape(f"{where}{v.message}") + f"\n[dim]{escape(v.remedy)}[/]",
+        )
+    Console().print(table)
+
+
+def _lines(found: list[Violation]) -> None:
+    for v in found:
+        where = f" {v.path}" if v.path else ""
+        print(f"{v.severity} {v.enforcement} {v.policy_id} {v.object}{where}: {v.message}")
+
+
+def _summary(found: list[Violation], objects: int) -> None:
+    mandatory = sum(v.enforcement is Enforcement.MANDATORY for v in found)
+    advisory = len(found) - mandatory
+    print(f"{objects} objects: {mandatory} violations, {advisory} advisory")
