@@ -12,6 +12,7 @@ help: ## What can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(READY) ## Make .venv with the locked packages
+	@:
 
 # Written last: an interrupted setup is done again.
 $(READY): requirements.lock pyproject.toml
@@ -19,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) -m venv failed; on Debian install python3.11-venv" >&2; rm -rf $(VENV); exit 2; }
 	@echo "installing the packages of requirements.lock into $(VENV)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements.lock | grep --line-buffered -v -e 'already satisfied' -e '^  *Using cached' || true
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip check --disable-pip-version-check
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
