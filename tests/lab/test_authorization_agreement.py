@@ -6,6 +6,7 @@ enforces it, and each request is sent for real. One disagreement fails the test,
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections import Counter
@@ -20,12 +21,15 @@ from semantics.authorization import Guard
 from semantics.objects import Mesh, MeshObjects, Workload
 from semantics.request import Request
 from tests.lab.agreement.clients import REFUSED, TCP_HELLO, Identities, Issuer, send, send_tcp
+from tests.lab.agreement.control_plane import policy_control_plane
 from tests.lab.agreement.proxy import Site, inbound, listeners, running
 from tests.unit.semantics.generated import NAMESPACE, PORTS, TCP_PORT, Case, generate
 
 pytestmark = pytest.mark.lab
 
 CASES = 130
+FIRST_SEED = int(os.environ.get("VOICEMESH_FIRST_SEED", "0"))
+"""Another number tries other policies and requests."""
 REQUESTS = 18
 TCP_REQUESTS = 3
 MESH = Mesh(path_normalization="DECODE_AND_MERGE_SLASHES")
@@ -76,15 +80,17 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_verdicts_are_envoys(policy_control_plane: Any, tmp_path: Path) -> None:
+def test_verdicts_are_envoys(tmp_path: Path) -> None:
     issuer, identities = Issuer(), Identities(tmp_path)
     sites = [Site(f"case-{n}", f"127.30.{n // 250}.{n % 250 + 1}") for n in range(CASES)]
     cases = {
         site.app: generate(seed, requests=REQUESTS, app=site.app, jwks=issuer.jwks)
-        for seed, site in enumerate(sites)
+        for seed, site in enumerate(sites, FIRST_SEED)
     }
-    policy_control_plane.apply([_sidecar(), *(o for c in cases.values() for o in c.objects)])
-    made = inbound(policy_control_plane.xds, NAMESPACE, cases)
+    objects = [_sidecar(), *(item for case in cases.values() for item in case.objects)]
+    with policy_control_plane(tmp_path / "lab") as control_plane:
+        control_plane.apply(NAMESPACE, objects)
+        made = inbound(control_plane.xds, NAMESPACE, cases)
     tls = identities.files("server", "spiffe://cluster.local/ns/apps/sa/server")
     all_ports = (*PORTS, TCP_PORT)
     open_ports = [each for s in sites for each in listeners(s, made[s.app], all_ports, tls)]

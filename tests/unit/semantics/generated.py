@@ -169,7 +169,9 @@ def _policy(rng: random.Random, index: int, app: str) -> Object:
     if action != "ALLOW" or rng.random() < 0.5:
         spec["action"] = action
     spec["selector"] = {"matchLabels": {"app": app if rng.random() < 0.95 else "another"}}
-    rules = [_rule(rng) for _ in range(rng.choice((0, 1, 1, 1, 2, 3)))]
+    # Istio refuses a DENY or AUDIT without rules: it would never be triggered.
+    least = 0 if action == "ALLOW" else 1
+    rules = [_rule(rng) for _ in range(rng.choice((least, 1, 1, 1, 2, 3)))]
     if rules:
         spec["rules"] = rules
     return _object("AuthorizationPolicy", f"{app}-{index}", NAMESPACE, spec)
