@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential
+
 from components.objects import Manifest
 
 _FIELD_MANAGER = "voicemesh"
@@ -19,6 +22,27 @@ _FIELD_MANAGER = "voicemesh"
 
 class ClusterError(Exception):
     """The cluster can't be reached, or refused something. The text is what kubectl said."""
+
+    @property
+    def lost(self) -> bool:
+        """True where the cluster may be back in a moment, false where it refused."""
+        return bool(_LOST.search(str(self)))
+
+
+_LOST = re.compile(
+    r"connection refused|connection reset|EOF|etcdserver|failed calling webhook|i/o timeout"
+    r"|TLS handshake timeout|InternalError|ServiceUnavailable|the server is currently unable",
+    re.IGNORECASE,
+)
+"""What kubectl says when the API server, or a webhook behind it, is away for a moment."""
+
+_again_while_lost = retry(
+    retry=retry_if_exception(lambda error: isinstance(error, ClusterError) and error.lost),
+    stop=stop_after_delay(15),
+    wait=wait_exponential(multiplier=0.5, max=4),
+    reraise=True,
+)
+"""Repeats a command for up to 15 s while the cluster is lost: apply and get are safe to repeat."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +65,7 @@ class Kubectl:
     kubeconfig: Path | None = None
     context: str | None = None
 
+    @_again_while_lost
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Standard output of one kubectl command.
 
@@ -132,10 +157,10 @@ class Kubectl:
         items: list[Manifest] = answer["items"] if answer["kind"] == "List" else [answer]
         return items
 
-    def apply(self, objects: Sequence[Manifest], on_line: Callable[[str], None]) -> None:
+    def apply(self, objects: Sequence[Manifest]) -> None:
         """Server-side apply, one after the other in this order, without pruning."""
         if objects:
-            self.stream(
+            self.run(
                 "apply",
                 "--server-side",
                 "--force-conflicts",
@@ -143,10 +168,20 @@ class Kubectl:
                 "-f",
                 "-",
                 stdin=as_list(objects),
-                on_line=on_line,
-                environment={},
             )
 
+    def existing(self, objects: Sequence[Manifest]) -> list[Manifest]:
+        """Those of the objects that the cluster has, as they stand there."""
+        if not objects:
+            return []
+        answer = self.run(
+            "get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=as_list(objects)
+        )
+        found = json.loads(answer) if answer.strip() else {"items": []}
+        existing: list[Manifest] = found.get("items", [found])
+        return existing
+
+    @_again_while_lost
     def apply_set(
         self, objects: Sequence[Manifest], parent: str, on_line: Callable[[str], None]
     ) -> None:

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from apply import apply_set
 from apply.changes import Change, changes, keeping_ignored
-from apply.kubectl import Kubectl, Resource
-from components.objects import GeneratedSecret, Manifest, reference
+from apply.kubectl import ClusterError, Kubectl, Resource
+from components.objects import Declared, GeneratedSecret, HelmRelease, Manifest, reference
 
 _GENERATED = "voicemesh.io/generated-for"
 """Label of Secrets made at deployment: they are no members of the ApplySet, whose files would have
 to hold them in clear."""
-_FIRST_KINDS = ("CustomResourceDefinition", "Namespace")
 _ALPHABET = string.ascii_letters + string.digits
-_DELETION_TIMEOUT = 180
+_ROUTES = frozenset({"VirtualService", "Gateway"})
+"""What exposes services: it goes before the policies that protect it."""
+_DELETION_TIMEOUT, _ROLLOUT_TIMEOUT = 180, 300
+"""Seconds."""
+
+Progress = Callable[[str, int], None]
+"""Called with what is being done, and how many objects of the whole are done."""
 
 
 @dataclass
@@ -30,27 +35,60 @@ class Deployment:
     """One stack and one cluster."""
 
     stack: str
-    objects: Sequence[Manifest]
+    declared: Sequence[Declared]
     """Everything the stack declares, in the order of deployment."""
-    generated: Sequence[GeneratedSecret]
+    expand: Callable[[Sequence[Declared]], list[Manifest]]
+    """Makes plain objects of what is declared, releases included."""
     kubectl: Kubectl
     applied: list[str] = field(default_factory=list)
     """What the API server has taken so far in this run; for the message when it fails."""
+
+    @cached_property
+    def objects(self) -> list[Manifest]:
+        """All objects, in the order of deployment."""
+        return self.expand(self.declared)
 
     @cached_property
     def known(self) -> dict[tuple[str, str], Resource]:
         """Kinds of the API server at the start."""
         return self.kubectl.resources()
 
+    @property
+    def _members(self) -> list[Manifest]:
+        """Objects that are pruned when they leave the stack.
+
+        Definitions are not: with one of them every object of its kind would go, of any owner.
+        """
+        return [one for one in self.objects if not _kept(one)]
+
+    @property
+    def _definitions(self) -> list[Manifest]:
+        return [one for one in self.objects if _kept(one)]
+
     def live(self) -> list[Manifest]:
-        """The stack's objects as they stand in the cluster."""
-        resources = (
-            self.known.values()
-            if self._has_parent
-            else [self.known[key] for key in self._kinds() if key in self.known]
-        )
-        members = f"{apply_set.PART_OF}={apply_set.identifier(self.stack)}"
-        return self.kubectl.labelled(resources, members)
+        """The stack's objects as they stand in the cluster.
+
+        Raises:
+            ClusterError: one of the stack's objects belongs to another stack.
+        """
+        mine, label = apply_set.identifier(self.stack), apply_set.PART_OF
+        # Of the kinds that were ever applied only: Endpoints copy their Service's labels.
+        kinds = self._recorded_kinds() | {_group_kind(one) for one in self._members}
+        resources = [
+            resource
+            for (version, kind), resource in self.known.items()
+            if (version.rpartition("/")[0], kind) in kinds
+        ]
+        members = self.kubectl.labelled(resources, label)
+        own = {reference(one) for one in self._members}
+        for one in members:
+            if one["metadata"]["labels"][label] != mine and reference(one) in own:
+                raise ClusterError(
+                    f"{reference(one)} belongs to another stack of this cluster (ApplySet"
+                    f" {one['metadata']['labels'][label]}); two stacks can't own one object"
+                )
+        kept = self.kubectl.existing(self._definitions)
+        return [*kept, *(one for one in members if one["metadata"]["labels"][label] == mine)]
 
     def preview(self) -> list[Change]:
         """What `up` would do; nothing is changed.
@@ -64,31 +102,27 @@ class Deployment:
         checkable = [
             keeping_ignored(one, by_name.get(reference(one)))
             for one in self.objects
-            if (one["apiVersion"], one["kind"]) in self.known
-            and self._namespace_exists(one, namespaces)
+            if (one["apiVersion"], one["kind"]) in self.known and _namespace_exists(one, namespaces)
         ]
         after = {reference(one): one for one in self.kubectl.dry_run(checkable)}
         return changes(live, [after.get(reference(one), one) for one in self.objects])
 
-    def up(self, on_progress: Callable[[str, int], None]) -> list[Change]:
+    def up(self, on_progress: Progress) -> list[Change]:
         """Applies everything, prunes what left the stack, and tells what that changed.
-
-        Args:
-            on_progress: called with a description and how many objects of the whole are done.
 
         Raises:
             ClusterError: the cluster refused an object or was lost; `applied` says how far it got.
         """
         before = self.live()
         by_name = {reference(one): one for one in before}
-        first = [one for one in self.objects if one["kind"] in _FIRST_KINDS]
-        definitions = [one for one in first if one["kind"] == "CustomResourceDefinition"]
         on_progress("namespaces and definitions", 0)
-        self.kubectl.apply([apply_set.parent_definition(), *first], lambda _: None)
-        self._established([apply_set.parent_definition(), *definitions])
+        self._define([apply_set.parent_definition(), *self._definitions])
+        self.kubectl.apply([one for one in self.objects if one["kind"] == "Namespace"])
         if not self._parent_stands():
-            self.kubectl.apply([apply_set.parent(self.stack)], lambda _: None)
+            self.kubectl.apply([apply_set.parent(self.stack)])
         self._make_secrets()
+        self._install(on_progress)
+        self._unexpose(before)
 
         def applied(line: str) -> None:
             if line.endswith("serverside-applied"):
@@ -96,36 +130,39 @@ class Deployment:
                 on_progress(self.applied[-1], len(self.applied))
 
         self.kubectl.apply_set(
-            [keeping_ignored(one, by_name.get(reference(one))) for one in self.objects],
+            [keeping_ignored(one, by_name.get(reference(one))) for one in self._members],
             apply_set.parent_name(self.stack),
             applied,
         )
-        self.__dict__.pop("known", None)  # definitions of this run are known only now
+        self._remove_secrets(
+            keep=[one for one in self.declared if isinstance(one, GeneratedSecret)]
+        )
+        del self.known  # definitions of this run are known only now
         return changes(before, self.live())
 
-    def destroy(self, on_progress: Callable[[str, int], None]) -> list[Change]:
-        """Removes everything of the stack, what depends on something before that, and waits.
+    def destroy(self, on_progress: Progress) -> list[Change]:
+        """Removes everything of the stack but definitions, and waits until it is gone.
+
+        What depends on something goes before it: routes, then policies and workloads, then
+        namespaces.
 
         Raises:
             ClusterError: something could not be removed in time.
         """
-        before = self.live()
-        rank = {"CustomResourceDefinition": 1, "Namespace": 2}
+        before = [one for one in self.live() if not _kept(one)]
+        self._remove_secrets(keep=[])
         done = 0
-        for stage in (0, 1, 2):
-            doomed = [one for one in before if rank.get(one["kind"], 0) == stage]
-            kinds = {self.known[one["apiVersion"], one["kind"]].name for one in doomed}
-            if stage == 0:
-                self._remove_secrets()
+        for stage in range(3):
+            doomed = [one for one in before if _removal_stage(one) == stage]
+            kinds = sorted({self.known[one["apiVersion"], one["kind"]].name for one in doomed})
             if not kinds:
                 continue
-            on_progress(f"{len(doomed)} objects of {len(kinds)} kinds", done)
-            members = f"{apply_set.PART_OF}={apply_set.identifier(self.stack)}"
+            on_progress(f"removing {', '.join(sorted({one['kind'] for one in doomed}))}", done)
             self.kubectl.run(
                 "delete",
-                ",".join(sorted(kinds)),
-                *([] if stage else ["--all-namespaces"]),
-                f"--selector={members}",
+                ",".join(kinds),
+                *([] if doomed[0]["kind"] == "Namespace" else ["--all-namespaces"]),
+                f"--selector={apply_set.PART_OF}={apply_set.identifier(self.stack)}",
                 "--ignore-not-found",
                 f"--timeout={_DELETION_TIMEOUT}s",
                 timeout=_DELETION_TIMEOUT + 10,
@@ -141,31 +178,82 @@ class Deployment:
     def _has_parent(self) -> bool:
         return (f"{apply_set.GROUP}/v1", apply_set.KIND) in self.known
 
+    def _recorded_kinds(self) -> set[tuple[str, str]]:
+        """Group and kind of everything the ApplySet holds, as kubectl keeps it on the parent."""
+        if not self._has_parent:
+            return set()
+        annotation = self.kubectl.run(
+            "get",
+            apply_set.parent_name(self.stack),
+            "--ignore-not-found",
+            "-o",
+            r"jsonpath={.metadata.annotations.applyset\.kubernetes\.io/contains-group-kinds}",
+        )
+        pairs = [name.partition(".") for name in annotation.strip().split(",") if name]
+        return {(group, kind) for kind, _, group in pairs}
+
     def _parent_stands(self) -> bool:
         found = self.kubectl.run(
             "get", apply_set.parent_name(self.stack), "--ignore-not-found", "-o", "name"
         )
         return bool(found.strip())
 
-    def _kinds(self) -> set[tuple[str, str]]:
-        return {(one["apiVersion"], one["kind"]) for one in self.objects}
-
-    def _namespace_exists(self, one: Manifest, namespaces: set[str]) -> bool:
-        namespace = one["metadata"].get("namespace")
-        return namespace is None or f"namespace/{namespace}" in namespaces
-
-    def _established(self, definitions: Iterable[Manifest]) -> None:
+    def _define(self, definitions: list[Manifest]) -> None:
+        self.kubectl.apply(definitions)
         names = [f"customresourcedefinition/{one['metadata']['name']}" for one in definitions]
         self.kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *names)
 
+    def _install(self, on_progress: Progress) -> None:
+        """Releases that others build on, each ready before the next is begun.
+
+        istiod must answer its webhook before the API server takes any of Istio's resources.
+        """
+        releases = [one for one in self.declared if isinstance(one, HelmRelease)]
+        needed = {name for release in releases for name in release.after}
+        for release in releases:
+            if release.name not in needed:
+                continue
+            on_progress(f"release {release.name}", 0)
+            objects = [one for one in self.expand([release]) if not _kept(one)]
+            self.kubectl.apply(objects)
+            for one in objects:
+                if one["kind"] == "Deployment":
+                    self.kubectl.run(
+                        "rollout",
+                        "status",
+                        f"deployment/{one['metadata']['name']}",
+                        f"--namespace={one['metadata']['namespace']}",
+                        f"--timeout={_ROLLOUT_TIMEOUT}s",
+                        timeout=_ROLLOUT_TIMEOUT + 10,
+                    )
+            for condition in release.ready_when:
+                self.kubectl.run(
+                    "wait",
+                    f"{condition.kind}/{condition.name}",
+                    f"--for=jsonpath={condition.json_path}",
+                    "--timeout=60s",
+                )
+
+    def _unexpose(self, before: list[Manifest]) -> None:
+        """Takes away routes that left the stack, before the policies that protect them go."""
+        declared = {reference(one) for one in self.objects}
+        for one in before:
+            if one["kind"] in _ROUTES and reference(one) not in declared:
+                self.kubectl.run(
+                    "delete",
+                    self.known[one["apiVersion"], one["kind"]].name,
+                    one["metadata"]["name"],
+                    f"--namespace={one['metadata']['namespace']}",
+                    "--ignore-not-found",
+                )
+
     def _make_secrets(self) -> None:
         """Makes the generated Secrets that the cluster lacks; the value is nowhere but there."""
-        for secret in self.generated:
-            namespaces = (secret.namespace, *secret.also_in)
-            value = None
-            missing = []
-            for namespace in namespaces:
-                found = self.kubectl.run(
+        for secret in self.declared:
+            if not isinstance(secret, GeneratedSecret):
+                continue
+            values = {
+                namespace: self.kubectl.run(
                     "get",
                     "secret",
                     secret.name,
@@ -174,12 +262,12 @@ class Deployment:
                     "-o",
                     f"jsonpath={{.data.{secret.key}}}",
                 )
-                value = value or found
-                if not found:
-                    missing.append(namespace)
+                for namespace in (secret.namespace, *secret.also_in)
+            }
+            there = next((value for value in values.values() if value), None)
             body = (
-                {"data": {secret.key: value}}
-                if value
+                {"data": {secret.key: there}}
+                if there
                 else {"stringData": {secret.key: _password(secret.length)}}
             )
             self.kubectl.apply(
@@ -194,19 +282,43 @@ class Deployment:
                         },
                         **body,
                     }
-                    for namespace in missing
-                ],
-                lambda _: None,
+                    for namespace, value in values.items()
+                    if not value
+                ]
             )
 
-    def _remove_secrets(self) -> None:
-        self.kubectl.run(
-            "delete",
+    def _remove_secrets(self, keep: Sequence[GeneratedSecret]) -> None:
+        kept = {f"{space}/{one.name}" for one in keep for space in (one.namespace, *one.also_in)}
+        for name in self.kubectl.run(
+            "get",
             "secrets",
             "--all-namespaces",
             f"--selector={_GENERATED}={self.stack}",
-            "--ignore-not-found",
-        )
+            "-o",
+            'jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{"\\n"}{end}',
+        ).split():
+            if name not in kept:
+                namespace, _, secret = name.partition("/")
+                self.kubectl.run(
+                    "delete", "secret", secret, f"--namespace={namespace}", "--ignore-not-found"
+                )
+
+
+def _kept(one: Manifest) -> bool:
+    return bool(one["kind"] == "CustomResourceDefinition")
+
+
+def _group_kind(one: Manifest) -> tuple[str, str]:
+    return one["apiVersion"].rpartition("/")[0], one["kind"]
+
+
+def _removal_stage(one: Manifest) -> int:
+    return 0 if one["kind"] in _ROUTES else 2 if one["kind"] == "Namespace" else 1
+
+
+def _namespace_exists(one: Manifest, namespaces: set[str]) -> bool:
+    namespace = one["metadata"].get("namespace")
+    return namespace is None or f"namespace/{namespace}" in namespaces
 
 
 def _password(length: int) -> str:

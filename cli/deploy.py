@@ -143,13 +143,11 @@ def _deployment(stack: str, kubeconfig: Path | None, context: str | None) -> Dep
     import render
     from apply.kubectl import Kubectl
     from apply.server_side import Deployment
-    from components.objects import GeneratedSecret
 
-    declared = render.declared(stack)
     return Deployment(
         stack=stack,
-        objects=list(render.expanded(declared)),
-        generated=[one for one in declared if isinstance(one, GeneratedSecret)],
+        declared=render.declared(stack),
+        expand=lambda declared: list(render.expanded(declared)),
         kubectl=Kubectl(_kubeconfig(stack, kubeconfig, context), context),
     )
 
@@ -158,9 +156,9 @@ def _kubeconfig(stack: str, given: Path | None, context: str | None) -> Path | N
     """The lab's for `dev`, unless the user names another cluster."""
     if given or context or stack != "dev":
         return given
-    from lab.directory import LabDirectory
+    from lab.lab import Lab
 
-    kubeconfig = LabDirectory.at().kubeconfigs / "admin"
+    kubeconfig = Lab().kubeconfig
     if not kubeconfig.is_file():
         raise InvalidInput(
             "stack dev is deployed to the lab, which is not running: start it with"
