@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 from lightkube import ApiError, Client, KubeConfig
 from lightkube.models.coordination_v1 import LeaseSpec
 from lightkube.models.core_v1 import (
@@ -36,6 +37,7 @@ from lightkube.types import PatchType
 
 from lab import images, network
 from lab.names import HostsFiles
+from lab.node.init import HOSTS
 from lab.pod import Pod, PodHost
 from lab.service_proxy import ServiceProxy
 
@@ -150,6 +152,8 @@ class Kubelet:
                 metadata["name"],
                 namespace=metadata["namespace"],
             )
+        except msgspec.ValidationError:
+            # Bound: the server answers with a Status, which lightkube tries to read as a Binding.
             self._bound[owner] = turn + 1
         except ApiError as error:
             if error.status.code not in (404, 409):
@@ -240,7 +244,7 @@ def main() -> None:
     directory: Path = given.directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "resolv.conf").write_text("# names are in /etc/hosts\noptions attempts:1\n")
-    names = HostsFiles(directory / "hosts", Path("/etc/hosts").read_text())
+    names = HostsFiles(directory / "hosts", HOSTS)
     client = Client(KubeConfig.from_file(str(given.kubeconfig)).get(), lazy=False)
     network.prepare_node()
     host = PodHost(

@@ -67,15 +67,11 @@ def attach(pid: int, address: str, number: int, routed: tuple[str, ...] = ()) ->
     device = f"pod{number}"
     _ip(
         f"link add {device} type veth peer name eth0 netns {pid}",
+        f"addr add {GATEWAY}/32 dev {device}",
         f"link set {device} up",
         f"route replace {address}/32 dev {device}",
         *(f"route replace {network} via {address} dev {device} onlink" for network in routed),
     )
-    # The pod asks who has GATEWAY; its end of the veth answers for every address.
-    for setting, value in (("proxy_arp", "1"), ("proxy_delay", "0")):
-        for scope, name in (("conf", "proxy_arp"), ("neigh", "proxy_delay")):
-            if name == setting:
-                Path(f"/proc/sys/net/ipv4/{scope}/{device}/{name}").write_text(value)
     _ip(
         "link set lo up",
         "link set eth0 up",

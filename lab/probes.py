@@ -88,7 +88,9 @@ class Probe:
         name = action.get("service", "").encode()
         question = b"\x0a" + bytes([len(name)]) + name if name else b""
         with grpc.insecure_channel(f"{self._address}:{self._port(action['port'])}") as channel:
-            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/grpc.health.v1.Health/Check"
+            )
             answer = check(question, timeout=timeout)
         return answer == _SERVING, f"health {answer!r}"
 

@@ -147,9 +147,12 @@ def script(launch: Launch, root: Path) -> str:
     lines.append(f"cp -L {' '.join(present)} etc/")
     if Path("/etc/alternatives").is_dir():
         lines.append("mkdir etc/alternatives; mount --bind /etc/alternatives etc/alternatives")
-    # A short path first: a volume inside another one is mounted over it.
-    for mount in sorted(launch.mounts, key=lambda mount: mount.target.count("/")):
+    # A short path first: a volume inside another one is mounted over it. Read-only comes last,
+    # so that there can be a place for the inner one.
+    mounts = sorted(launch.mounts, key=lambda mount: mount.target.count("/"))
+    for mount in mounts:
         lines += _bind(mount)
+    lines += [f"mount -o remount,bind,ro {_target(m)}" for m in mounts if m.read_only]
     if launch.read_only_root:
         lines.append("mount -o remount,ro .")
     lines.append("mount -o remount,bind,ro usr 2>/dev/null || true")
@@ -168,19 +171,21 @@ def script(launch: Launch, root: Path) -> str:
 
 
 def _bind(mount: Mount) -> list[str]:
-    source, target = shlex.quote(str(mount.source)), shlex.quote(mount.target.lstrip("/"))
-    # /var/run is a link to /run; below a chroot it would point out of it.
-    if target.startswith("var/run/"):
-        target = target.removeprefix("var/")
+    target = _target(mount)
     make = (
         f"mkdir -p {target}"
         if mount.source.is_dir()
         else f"mkdir -p $(dirname {target}); [ -e {target} ] || touch {target}"
     )
-    lines = [make, f"mount --bind {source} {target}"]
-    if mount.read_only:
-        lines.append(f"mount -o remount,bind,ro {target}")
-    return lines
+    return [make, f"mount --bind {shlex.quote(str(mount.source))} {target}"]
+
+
+def _target(mount: Mount) -> str:
+    """Relative to the root; /var/run is a link to /run and would point out of it."""
+    relative = mount.target.lstrip("/")
+    if relative.startswith("var/run/"):
+        relative = relative.removeprefix("var/")
+    return shlex.quote(relative)
 
 
 def _child(popen: subprocess.Popen[bytes]) -> int:

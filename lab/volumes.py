@@ -12,6 +12,7 @@ from typing import Any
 
 from lightkube import ApiError, Client
 from lightkube.models.authentication_v1 import BoundObjectReference, TokenRequestSpec
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Secret, ServiceAccountToken
 
 Object = Mapping[str, Any]
@@ -94,6 +95,7 @@ class Volumes:
         metadata = self._pod["metadata"]
         answer = self._client.create(
             ServiceAccountToken(
+                metadata=ObjectMeta(),
                 spec=TokenRequestSpec(
                     audiences=[audience] if audience else [],
                     expirationSeconds=seconds,

@@ -1,0 +1,93 @@
+"""The data plane of a lab: the kubelet, and the servers that the stack expects around it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from lab.infrastructure import Certificate, objects
+from lab.lab import Lab
+from lab.node.init import BRIDGE_ADDRESS
+from lab.node.parts import Part
+from lab.tokens import Issuers
+from lab.toolchain import binaries
+from lab.toolchain.go import source
+from lab.waiting import NotYet, until
+from model.settings import Settings
+
+PROGRAMS = ("pilot-agent", "envoy", "echo-server", "ratelimit", "redis-server")
+
+
+class DataPlane:
+    """The pods of a lab whose control plane runs."""
+
+    def __init__(self, lab: Lab, settings: Settings) -> None:
+        self.lab = lab
+        self.settings = settings
+        self.issuers = Issuers(lab.directory.path / "issuers")
+        self.certificate = Certificate(lab.directory.path / "public-certificate")
+        self.pods = lab.directory.path / "pods"
+
+    def start(self) -> bool:
+        """Start the kubelet and the lab's own pods; True if the kubelet was started.
+
+        Safe to call again: what runs is left alone.
+        """
+        self.issuers.ensure(self.settings.authentication.issuers)
+        self.certificate.ensure(self.settings.public_hosts)
+        namespaces = self.settings.namespaces
+        self.lab.kubectl.apply(
+            [
+                *(_namespace(name) for name in (namespaces.infra, namespaces.mesh)),
+                *objects(self.settings, self.issuers, self.certificate),
+            ]
+        )
+        return self.lab.parts.start(self._kubelet())
+
+    def _kubelet(self) -> Part:
+        programs = binaries.ensure(PROGRAMS)
+        bootstrap = (
+            source("istio", "istio.io/istio") / "tools/packaging/common/envoy_bootstrap.json"
+        )
+        return Part(
+            "kubelet",
+            (
+                *(sys.executable, "-m", "lab.kubelet"),
+                *("--kubeconfig", str(self.lab.node_kubeconfig)),
+                *("--directory", str(self.pods), "--address", BRIDGE_ADDRESS),
+                *("--bootstrap", str(bootstrap)),
+                *(word for name in PROGRAMS for word in (f"--{name}", str(programs[name]))),
+            ),
+            inputs=self.lab.certificates.digest,
+        )
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Wait until every Deployment of the stack's namespaces has all its pods ready.
+
+        Raises:
+            LabError: it did not within `seconds`; the message names what is missing.
+        """
+        until("all pods ready", self._check_ready, within=seconds, every=0.5)
+
+    def _check_ready(self) -> None:
+        missing = []
+        for deployment in self.lab.kubectl.get("deployments", "--all-namespaces")["items"]:
+            ready, wanted = readiness(deployment)
+            if ready < wanted:
+                metadata = deployment["metadata"]
+                missing.append(f"{metadata['namespace']}/{metadata['name']} {ready}/{wanted}")
+        if missing:
+            raise NotYet(", ".join(missing))
+
+
+def readiness(deployment: Mapping[str, Any]) -> tuple[int, int]:
+    """How many pods of a Deployment's newest version are ready, and how many should be."""
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    updated = min(status.get("updatedReplicas", 0), status.get("readyReplicas", 0))
+    return (updated if current else 0), wanted
+
+
+def _namespace(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
