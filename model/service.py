@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from model.values import (
     Claim,
@@ -243,6 +243,20 @@ class ClaimHeader(Model):
 
     header: Header
     claim: Claim
+
+    @field_validator("header")
+    @classmethod
+    def _own(cls, header: str) -> str:
+        # Istio removes what the client sent under this name, so HTTP's own names can't be used.
+        if not header.startswith("x-") or header.startswith(_PROXIES_OWN):
+            raise ValueError(
+                f"{header!r} is a header of HTTP or of the proxies; take one of your own that"
+                f" starts with x- (not {', '.join(_PROXIES_OWN)})"
+            )
+        return header
+
+
+_PROXIES_OWN = ("x-forwarded-", "x-envoy-", "x-request-id", "x-b3-", "x-istio-")
 
 
 def _unique(what: str, values: list[str]) -> None:

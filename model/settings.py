@@ -19,6 +19,7 @@ from model.values import (
     Duration,
     Header,
     Host,
+    Image,
     Model,
     Name,
     Origin,
@@ -41,6 +42,13 @@ class Namespaces(Model):
     """Redis, the OpenTelemetry collector, Prometheus; not injected."""
     mesh: Name = "istio-system"
     """Istio's root namespace: control plane and gateway."""
+
+    @model_validator(mode="after")
+    def _separate(self) -> Self:
+        names = [self.apps, self.infra, self.mesh]
+        if len(set(names)) < len(names):
+            raise ValueError(f"apps, infra and mesh must differ, found {', '.join(names)}")
+        return self
 
 
 class Size(Model):
@@ -72,7 +80,10 @@ class ControlPlane(Model):
     (the lab, a managed mesh) and owns its namespace; the stack brings the gateway and the rest."""
     version: str = Field(default="1.31.1", pattern=r"^1\.\d+\.\d+$")
     """Version of Istio's charts and images."""
-    chart_repository: str = "https://istio-release.storage.googleapis.com/charts"
+    chart_repository: str = Field(
+        default="https://istio-release.storage.googleapis.com/charts",
+        pattern=r"^(https|oci)://[^\s/]+(/\S*)?$",
+    )
     """Helm repository of the charts base, istiod and gateway."""
     trust_domain: Host = "cluster.local"
     cluster: Name = "voiceassistant"
@@ -217,8 +228,20 @@ class Edge(Model):
     """A request in which nothing moves is ended after this; WebSockets and streams are spared."""
     request_headers: Duration = "15s"
     """How long a client may take to send the headers of a request."""
-    content_security_policy: str = "default-src 'none'; frame-ancestors 'none'"
+    content_security_policy: str = Field(
+        default="default-src 'none'; frame-ancestors 'none'",
+        pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
+    )
     hsts_max_age: Duration = "8760h"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if seconds(self.stream_idle) > seconds(self.connection_idle):
+            raise ValueError(
+                f"streamIdle {self.stream_idle} is longer than connectionIdle"
+                f" {self.connection_idle}"
+            )
+        return self
 
 
 class Allowance(Model):
@@ -236,7 +259,7 @@ class Redis(Model):
     with the password in the Secret `password_secret` under the key `password`."""
     address: str = Field(default="", pattern=r"^$|^[a-z0-9.-]+:\d{1,5}$")
     password_secret: Name = "ratelimit-redis"  # noqa: S105 - the name of a Secret
-    image: str = "docker.io/library/redis:7.4.2-alpine"
+    image: Image = "docker.io/library/redis:7.4.2-alpine"
 
     @model_validator(mode="after")
     def _addressed(self) -> Self:
@@ -260,10 +283,10 @@ class RateLimits(Model):
     routes: dict[Path, Allowance] = {}
     """Another allowance per tenant for a route prefix of the catalogue."""
     closed_on_failure: tuple[Path, ...] = ("/api/v1/auth",)
-    """Route prefixes that answer 500 while the rate-limit service can't be asked; all others
+    """Route prefixes that answer 503 while the rate-limit service can't be asked; all others
     let the request through."""
     size: Size = Size()
-    image: str = "docker.io/envoyproxy/ratelimit:3fb70258"
+    image: Image = "docker.io/envoyproxy/ratelimit:3fb70258"
     redis: Redis = Redis()
 
 
@@ -370,7 +393,7 @@ class Workloads(Model):
     mode: Literal["external", "echo"] = "external"
     """`external`: the platform's own charts. `echo`: Istio's echo server in the place of each
     service, so that a mesh can be tried without the product."""
-    image: str = "docker.io/istio/app:1.31.1"
+    image: Image = "docker.io/istio/app:1.31.1"
     size: Size = Size(cpu="10m", memory="32Mi", cpu_limit="500m", memory_limit="128Mi")
 
 
@@ -425,17 +448,3 @@ class Settings(Model):
     def public_hosts(self) -> tuple[str, str, str]:
         """The three public hosts."""
         return (self.api_host, self.ws_host, self.grpc_host)
-
-    @model_validator(mode="after")
-    def _separate_namespaces(self) -> Self:
-        names = [self.namespaces.apps, self.namespaces.infra, self.namespaces.mesh]
-        if len(set(names)) < len(names):
-            raise ValueError(
-                f"namespaces apps, infra and mesh must differ, found {', '.join(names)}"
-            )
-        if seconds(self.edge.stream_idle) > seconds(self.edge.connection_idle):
-            raise ValueError(
-                f"edge.streamIdle {self.edge.stream_idle} is longer than edge.connectionIdle"
-                f" {self.edge.connection_idle}"
-            )
-        return self

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
 
 from model.access import Catalogue
-from model.invalid import InvalidInput, describe
+from model.invalid import UNKNOWN_KEY, InvalidInput, describe
 from model.service import Service
 from model.settings import Override, Settings
 
 PROJECT = "voicemesh"
+_STACK = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+"""What the engine takes as the name of a stack."""
 ROOT = Path(__file__).resolve().parent.parent
 """Root of the project: where `Pulumi.yaml` and the stack files lie."""
 
@@ -31,7 +35,7 @@ def load(stack: str, catalogue: Catalogue, root: Path = ROOT) -> Settings:
         InvalidInput: the file is missing, is no YAML, or says something that is not allowed.
     """
     path = root / f"Pulumi.{stack}.yaml"
-    if not path.is_file():
+    if not _STACK.fullmatch(stack) or not path.is_file():
         known = ", ".join(stacks(root)) or "none"
         raise InvalidInput(f"{path.name}: there is no such stack file (stacks: {known})")
     return parse(read(path), path.name, catalogue)
@@ -46,8 +50,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
     except yaml.YAMLError as error:
-        text = " ".join(str(error).replace(f'in "{path}", ', "").split())
-        raise InvalidInput(f"{path.name}: {text}") from None
+        raise InvalidInput(_no_yaml(path.name, error)) from None
     except UnicodeDecodeError as error:
         raise InvalidInput(
             f"{path.name}: not UTF-8: {error.reason} at byte {error.start}"
@@ -67,6 +70,13 @@ def read(path: Path) -> dict[str, Any]:
         if namespace == PROJECT:
             raw[name] = value
     return raw
+
+
+def _no_yaml(name: str, error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        context = f"{error.context}: " if error.context else ""
+        return f"{name}:{mark.line + 1}:{mark.column + 1}: {context}{error.problem}"
+    return f"{name}: {' '.join(str(error).split())}"
 
 
 def parse(raw: Mapping[str, Any], source: str, catalogue: Catalogue) -> Settings:
@@ -89,7 +99,11 @@ def parse(raw: Mapping[str, Any], source: str, catalogue: Catalogue) -> Settings
     if problems:
         raise InvalidInput(*problems)
     try:
-        settings = Settings.model_validate(dict(raw), by_name=False, by_alias=True)
+        # By way of JSON: that is what the engine hands over, and where a list is a list and a
+        # number a number, so that nothing needs to be converted.
+        settings = Settings.model_validate_json(
+            json.dumps(raw, default=str), by_name=False, by_alias=True
+        )
     except ValidationError as error:
         raise InvalidInput(
             *(_line(source, key, _with_alternatives(key, text)) for key, text in describe(error))
@@ -166,18 +180,32 @@ def _mismatches(settings: Settings, catalogue: Catalogue) -> list[tuple[str, str
 
 
 def _with_alternatives(key: str, text: str) -> str:
-    if text != "this key does not exist":
+    if text != UNKNOWN_KEY:
         return text
     model: Any = Settings
     for part in key.split(".")[:-1]:
-        fields = {f.alias or n: f for n, f in getattr(model, "model_fields", {}).items()}
-        model = fields[part].annotation if part in fields else None
+        model = _below(model, part)
     allowed = [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
     return f"{text} (allowed: {', '.join(sorted(allowed))})" if allowed else text
 
 
+def _below(annotation: Any, key: str) -> Any:
+    """The type of what stands under a key, or at an index, of a value of this type."""
+    if fields := getattr(annotation, "model_fields", None):
+        return next((f.annotation for n, f in fields.items() if key == (f.alias or n)), None)
+    for option in (annotation, *get_args(annotation)):
+        if get_origin(option) is dict:
+            return get_args(option)[1]
+        if get_origin(option) is tuple:
+            return get_args(option)[0]
+        if option is not annotation and (found := _below(option, key)):
+            return found
+    return None
+
+
 def _line(source: str, key: str, text: str) -> str:
-    return f"{source}: {PROJECT}:{key}: {text}" if key else f"{source}: {text}"
+    shown = key if key and key.isprintable() else repr(key)
+    return f"{source}: {PROJECT}:{shown}: {text}"
 
 
 class _StrictLoader(yaml.SafeLoader):

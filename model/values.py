@@ -22,11 +22,13 @@ def _camel(name: str) -> str:
 class Model(BaseModel):
     """Base of everything in `model/`: immutable, and a key nobody declared is an error.
 
-    Fields are snake_case in Python and camelCase in a stack file, as Istio's own are.
+    Fields are snake_case in Python and camelCase in a stack file, as Istio's own are. Nothing is
+    converted: `"5"` and `true` are no numbers, `"no"` is no boolean.
     """
 
     model_config = ConfigDict(
         frozen=True,
+        strict=True,
         extra="forbid",
         alias_generator=_camel,
         populate_by_name=True,
@@ -104,6 +106,7 @@ def _origin(value: str) -> str:
         )
     if match[1] != "localhost":
         _host(match[1])
+    _port(value, match[2])
     return value
 
 
@@ -112,7 +115,13 @@ def _url(value: str) -> str:
     if match is None:
         raise ValueError(f"{value!r} is not an http(s) URL, like https://id.example.com/keys.json")
     _host(match[1])
+    _port(value, match[2])
     return value
+
+
+def _port(value: str, number: str | None) -> None:
+    if number and not 1 <= int(number) <= 65_535:
+        raise ValueError(f"{value!r} has port {number}; a port is between 1 and 65535")
 
 
 def _path(value: str) -> str:
@@ -165,8 +174,13 @@ Claim = Annotated[str, AfterValidator(_claim)]
 """The name of a top-level JWT claim."""
 ServiceAccountRef = Annotated[str, AfterValidator(_account)]
 """A service account as `namespace/name`."""
+Image = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9._/-]*(:\d+/[a-z0-9._/-]+)?(:[\w.-]+|@sha256:[0-9a-f]{64})$"),
+]
+"""A container image with registry, and with a tag or digest: what runs must not depend on the day."""
 PortNumber = Annotated[int, Field(ge=1, le=65535, strict=True)]
-Percentage = Annotated[float, Field(ge=0, le=100)]
+Percentage = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
