@@ -63,8 +63,8 @@ def place(manifest: Manifest) -> Path:
 
 def dump(manifest: Manifest) -> str:
     """An object as YAML: apiVersion, kind and metadata first, every run the same text."""
-    first = {key: manifest[key] for key in ("apiVersion", "kind", "metadata") if key in manifest}
-    text: str = yaml.dump({**first, **manifest}, Dumper=_Dumper, sort_keys=False, width=100)
+    ordered: Manifest = {key: manifest[key] for key in ("apiVersion", "kind", "metadata")}
+    text: str = yaml.dump({**ordered, **manifest}, Dumper=_Dumper, sort_keys=False, width=100)
     return text
 
 
