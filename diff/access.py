@@ -54,16 +54,36 @@ _FIELDS = {
     access.Change.NARROWED: "may say less",
     access.Change.CLOSED: "can no longer talk",
 }
+_AT_GATEWAY = {
+    access.Change.OPENED: "newly get past the gateway",
+    access.Change.WIDENED: "get past the gateway with more",
+    access.Change.CHANGED: "get past the gateway with other things",
+    access.Change.NARROWED: "get past the gateway with less",
+    access.Change.CLOSED: "no longer get past the gateway",
+}
+_EFFECTS = {
+    access.Change.OPENED: Effect.WEAKER,
+    access.Change.WIDENED: Effect.WEAKER,
+    access.Change.CHANGED: Effect.WEAKER,
+    access.Change.NARROWED: Effect.STRICTER,
+    access.Change.CLOSED: Effect.STRICTER,
+}
 
 
-_Alike = tuple[access.Change, str, str, bool]
+_Alike = tuple[str, Effect, str, str, bool]
 
 
 def _merged(changes: Iterable[access.PairChange]) -> list[Change]:
     """One line for all pairs whose access changed alike."""
     callers: dict[tuple[str, _Alike], list[str]] = {}
     for change in changes:
-        alike = (change.change, _requests(change.gained), _requests(change.lost), change.complete)
+        alike = (
+            (_AT_GATEWAY if change.workload.gateway else _FIELDS)[change.change],
+            _EFFECTS[change.change],
+            _requests(change.gained),
+            _requests(change.lost),
+            change.complete,
+        )
         callers.setdefault((str(change.workload), alike), []).append(change.caller)
     workloads: dict[tuple[str, _Alike], list[str]] = {}
     for (workload, alike), who in callers.items():
@@ -71,17 +91,13 @@ def _merged(changes: Iterable[access.PairChange]) -> list[Change]:
     return [
         Change(
             subject=f"{who} → {_places(places)}",
-            field=_FIELDS[kind],
+            field=field,
             before=lost or None,
             after=gained or None,
-            effect=(
-                Effect.STRICTER
-                if kind in (access.Change.NARROWED, access.Change.CLOSED)
-                else Effect.WEAKER
-            ),
+            effect=effect,
             note="" if complete else "more kinds of requests than could be compared",
         )
-        for (who, (kind, gained, lost, complete)), places in workloads.items()
+        for (who, (field, effect, gained, lost, complete)), places in workloads.items()
     ]
 
 

@@ -159,9 +159,14 @@ def _chain(protocol: str, chain: FilterChain, tls: Mapping[str, str]) -> FilterC
     return FilterChain(
         name=protocol or "any",
         filter_chain_match=FilterChainMatch(transport_protocol="tls" if secured else "raw_buffer"),
-        filters=[_answering(each) for each in chain.filters],
+        filters=[_answering(each) for each in chain.filters if not _istios_own(each.name)],
         transport_socket=_mutual_tls(tls) if secured else None,
     )
+
+
+def _istios_own(name: str) -> bool:
+    """Filters that only Istio's build of Envoy has; they count, none of them decides."""
+    return name.startswith("istio.")
 
 
 def _answering(filter_: Filter) -> Filter:
@@ -190,6 +195,7 @@ def _answering(filter_: Filter) -> Filter:
             )
         ],
     )
+    manager.http_filters = [f for f in manager.http_filters if not _istios_own(f.name)]
     manager.access_log = []
     manager.tracing = None
     return Filter(
@@ -248,6 +254,7 @@ def running(envoy: str, directory: Path, made: list[Listener], admin_port: int) 
     file, log = directory / "bootstrap.pb", directory / "envoy.log"
     file.write_bytes(bytes(bootstrap))
     command = [envoy, "--config-path", str(file), "--disable-hot-restart", "--concurrency", "1"]
+    command += ["--log-level", "error"]
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
         try:
             _wait(process, f"http://127.0.0.1:{admin_port}/ready", log)
