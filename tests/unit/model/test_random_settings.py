@@ -117,13 +117,14 @@ def _settings_or_problems(raw: dict[str, Any]) -> Settings | None:
     try:
         return stack_file.parse(raw, SOURCE, CATALOGUE)
     except InvalidInput as error:
-        assert error.problems
-        for problem in error.problems:
-            match = LINE.fullmatch(problem)
-            assert match, f"names no file or no key: {problem!r}"
-            key = match["key"].strip("'")
-            assert any(key.startswith(known) for known in (*KEYS, *map(str, raw))) or "\\" in key
-        return None
+        problems = error.problems
+    assert problems
+    for problem in problems:
+        match = LINE.fullmatch(problem)
+        assert match, f"names no file or no key: {problem!r}"
+        key = match["key"].strip("'")
+        assert any(key.startswith(known) for known in (*KEYS, *map(str, raw))) or "\\" in key
+    return None
 
 
 @given(
