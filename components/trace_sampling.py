@@ -67,7 +67,7 @@ def trace_sampling(
     namespace: str, catalogue: Catalogue, traffic: dict[str, Split], sampling: Sampling
 ) -> Manifest:
     """The EnvoyFilter: clients' trace headers off, then each route's ratio."""
-    patches = [_without_client_traces()]
+    patches = _without_client_traces()
     for service in catalogue.services:
         if service.ai or service.websocket:
             value = _tracing(ratio(service, sampling), ai=service.ai)
@@ -118,7 +118,7 @@ def _tracing(percent: float, *, ai: bool) -> dict[str, Any]:
     )
 
 
-def _without_client_traces() -> EnvoyConfigObjectPatch:
+def _without_client_traces() -> list[EnvoyConfigObjectPatch]:
     from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
         HeaderMutation as Mutation,
     )

@@ -25,6 +25,9 @@ from model.values import seconds
 
 if TYPE_CHECKING:
     from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption
+    from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+        HttpConnectionManager,
+    )
 
 FILTER = "voicemesh.response-headers"
 REMOVED = ("server", "x-powered-by")
@@ -53,32 +56,30 @@ def security_headers(edge: Edge, *, encrypted: bool) -> dict[str, str]:
 
 def response_headers(namespace: str, edge: Edge, *, east_west: bool) -> Manifest:
     """The EnvoyFilter that sets and removes headers on every response of the gateway."""
-    return envoy_filter(
-        "edge-response-headers",
-        namespace,
-        RESPONSE_HEADERS,
-        _patches(edge, (HTTP_PORT, HTTPS_PORT, *((EAST_WEST_PORT,) if east_west else ()))),
-    )
+    encrypted = (HTTPS_PORT, EAST_WEST_PORT) if east_west else (HTTPS_PORT,)
+    patches = [
+        *_patches(security_headers(edge, encrypted=False), (HTTP_PORT,)),
+        *_patches(security_headers(edge, encrypted=True), encrypted),
+    ]
+    return envoy_filter("edge-response-headers", namespace, RESPONSE_HEADERS, patches)
 
 
-def _patches(edge: Edge, ports: tuple[int, ...]) -> Iterator[EnvoyConfigObjectPatch]:
+def _patches(headers: dict[str, str], ports: tuple[int, ...]) -> Iterator[EnvoyConfigObjectPatch]:
     from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Change
     from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
         HeaderMutation,
         Mutations,
     )
 
-    for port in ports:
-        headers = options(security_headers(edge, encrypted=port != HTTP_PORT))
-        changes = [Change(append=header) for header in headers]
-        changes += [Change(remove=name) for name in REMOVED]
-        yield first_filter(
-            FILTER, HeaderMutation(mutations=Mutations(response_mutations=changes)), port=port
-        )
-        yield _before_any_filter(headers, port)
+    added = options(headers)
+    changes = [Change(append=header) for header in added]
+    changes += [Change(remove=name) for name in REMOVED]
+    mutations = HeaderMutation(mutations=Mutations(response_mutations=changes))
+    yield from first_filter(FILTER, mutations, ports)
+    yield from connection_manager(_before_any_filter(added), ports)
 
 
-def _before_any_filter(headers: list[HeaderValueOption], port: int) -> EnvoyConfigObjectPatch:
+def _before_any_filter(headers: list[HeaderValueOption]) -> HttpConnectionManager:
     from envoy_data_plane.envoy.config.accesslog.v3 import (
         AccessLogFilter,
         ComparisonFilter,
@@ -100,14 +101,11 @@ def _before_any_filter(headers: list[HeaderValueOption], port: int) -> EnvoyConf
             )
         )
     )
-    return connection_manager(
-        HttpConnectionManager(
-            always_set_request_id_in_response=True,
-            local_reply_config=LocalReplyConfig(
-                mappers=[ResponseMapper(filter=every_answer, headers_to_add=headers)]
-            ),
+    return HttpConnectionManager(
+        always_set_request_id_in_response=True,
+        local_reply_config=LocalReplyConfig(
+            mappers=[ResponseMapper(filter=every_answer, headers_to_add=headers)]
         ),
-        port=port,
     )
 
 

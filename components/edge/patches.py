@@ -8,7 +8,7 @@ Source: https://istio.io/latest/docs/reference/config/networking/envoy-filter/
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from components.authorization import GATEWAY_SELECTOR
 from components.envoy import fields, named, typed_config
@@ -71,25 +71,24 @@ def envoy_filter(
     ).manifest()
 
 
-def connection_manager(config: Message, *, port: int | None = None) -> EnvoyConfigObjectPatch:
-    """Merges fields into every HTTP connection manager of the gateway, or into those of a port."""
-    return EnvoyConfigObjectPatch(
-        apply_to="NETWORK_FILTER",
-        match=_in_chain(ListenerMatchFilterMatch(name=_CONNECTION_MANAGER), port),
-        patch=Patch(
-            operation="MERGE",
-            value=named(_CONNECTION_MANAGER, config),
-        ),
-    )
+def connection_manager(
+    config: Message, ports: Sequence[int] | None = None
+) -> list[EnvoyConfigObjectPatch]:
+    """Merges fields into the HTTP connection managers of these ports; by default of all."""
+    patch = Patch(operation="MERGE", value=named(_CONNECTION_MANAGER, config))
+    return _on_ports("NETWORK_FILTER", patch, ports)
 
 
-def first_filter(name: str, config: Message, *, port: int | None = None) -> EnvoyConfigObjectPatch:
-    """Puts an HTTP filter before all others: before tokens are verified and policies looked at."""
-    return EnvoyConfigObjectPatch(
-        apply_to="HTTP_FILTER",
-        match=_in_chain(ListenerMatchFilterMatch(name=_CONNECTION_MANAGER), port),
-        patch=Patch(operation="INSERT_FIRST", value=_http_filter(name, config)),
-    )
+def first_filter(
+    name: str, config: Message, ports: Sequence[int] | None = None
+) -> list[EnvoyConfigObjectPatch]:
+    """Puts an HTTP filter before all others: before tokens are verified and policies looked at.
+
+    Args:
+        ports: the gateway's ports that get it; by default all.
+    """
+    patch = Patch(operation="INSERT_FIRST", value=named(name, config))
+    return _on_ports("HTTP_FILTER", patch, ports)
 
 
 def filter_before_router(
@@ -103,10 +102,11 @@ def filter_before_router(
     anchor = ListenerMatchFilterMatch(
         name=_CONNECTION_MANAGER, sub_filter=ListenerMatchSubFilterMatch(name=_ROUTER)
     )
+    value = named(name, config) | ({"disabled": True} if disabled else {})
     return EnvoyConfigObjectPatch(
         apply_to="HTTP_FILTER",
         match=_in_chain(anchor, None),
-        patch=Patch(operation="INSERT_BEFORE", value=_http_filter(name, config, disabled=disabled)),
+        patch=Patch(operation="INSERT_BEFORE", value=value),
     )
 
 
@@ -122,9 +122,16 @@ def route_action(names: Sequence[str], action: Message) -> list[EnvoyConfigObjec
     return _routes(names, {"route": fields(action)})
 
 
-def _http_filter(name: str, config: Message, *, disabled: bool = False) -> dict[str, Any]:
-    value = named(name, config)
-    return {**value, "disabled": True} if disabled else value
+def _on_ports(
+    applies_to: Literal["NETWORK_FILTER", "HTTP_FILTER"],
+    patch: Patch,
+    ports: Sequence[int] | None,
+) -> list[EnvoyConfigObjectPatch]:
+    anchor = ListenerMatchFilterMatch(name=_CONNECTION_MANAGER)
+    return [
+        EnvoyConfigObjectPatch(apply_to=applies_to, match=_in_chain(anchor, port), patch=patch)
+        for port in ports or (None,)
+    ]
 
 
 def _in_chain(anchor: ListenerMatchFilterMatch, port: int | None) -> EnvoyConfigObjectMatch:

@@ -85,7 +85,7 @@ def local_rate_limit(namespace: str, settings: RateLimits) -> Manifest:
         "edge-local-rate-limit",
         namespace,
         LOCAL_RATE_LIMIT,
-        [first_filter(LOCAL, flood_limit, port=port) for port in (HTTP_PORT, HTTPS_PORT)],
+        first_filter(LOCAL, flood_limit, (HTTP_PORT, HTTPS_PORT)),
     )
 
 

@@ -39,5 +39,5 @@ def denied_user_agents(namespace: str, products: tuple[str, ...]) -> Manifest:
         rules_stat_prefix="denied_user_agents_",
     )
     return envoy_filter(
-        "edge-denied-user-agents", namespace, DENIED_USER_AGENTS, [first_filter(FILTER, config)]
+        "edge-denied-user-agents", namespace, DENIED_USER_AGENTS, first_filter(FILTER, config)
     )
