@@ -104,7 +104,9 @@ def _connection_pool(pool: Pool) -> ConnectionPoolSettings:
     )
 
 
-def _outlier_detection(outliers: Outliers) -> OutlierDetection:
+def _outlier_detection(outliers: Outliers) -> OutlierDetection | None:
+    if not (outliers.consecutive_5xx or outliers.consecutive_gateway):
+        return None
     # 0 turns a detector off; left out, Envoy's own default of five errors would stand.
     return OutlierDetection(
         consecutive_5xx_errors=outliers.consecutive_5xx or 0,
