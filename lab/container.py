@@ -74,8 +74,10 @@ class Container:
         }
         user = security.get("runAsUser", self._image.user)
         added = (security.get("capabilities") or {}).get("add") or []
+        words = command(self._image.entrypoint, self.spec, variables)
+        words[0] = self._image.elsewhere.get(words[0], words[0])
         launch = Launch(
-            command=command(self._image.entrypoint, self.spec, variables),
+            command=words,
             environment=variables,
             mounts=self._mounts(),
             user=user,

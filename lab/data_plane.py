@@ -6,14 +6,16 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from lab.infrastructure import Certificate, objects
+from lab.infrastructure import UNDECLARED_HOST, Certificate, objects
 from lab.lab import Lab
+from lab.network import INTERNET
 from lab.node.init import BRIDGE_ADDRESS
 from lab.node.parts import Part
 from lab.tokens import Issuers
 from lab.toolchain import binaries
 from lab.toolchain.go import source
 from lab.waiting import NotYet, until
+from model.access import Catalogue
 from model.settings import Settings
 
 PROGRAMS = ("pilot-agent", "envoy", "echo-server", "ratelimit", "redis-server")
@@ -22,9 +24,10 @@ PROGRAMS = ("pilot-agent", "envoy", "echo-server", "ratelimit", "redis-server")
 class DataPlane:
     """The pods of a lab whose control plane runs."""
 
-    def __init__(self, lab: Lab, settings: Settings) -> None:
+    def __init__(self, lab: Lab, settings: Settings, catalogue: Catalogue) -> None:
         self.lab = lab
         self.settings = settings
+        self.catalogue = catalogue
         self.issuers = Issuers(lab.directory.path / "issuers")
         self.certificate = Certificate(lab.directory.path / "public-certificate")
         self.pods = lab.directory.path / "pods"
@@ -35,7 +38,7 @@ class DataPlane:
         Safe to call again: what runs is left alone.
         """
         self.issuers.ensure(self.settings.authentication.issuers)
-        self.certificate.ensure(self.settings.public_hosts)
+        self.certificate.ensure((*self.settings.public_hosts, *self.outside_hosts))
         namespaces = self.settings.namespaces
         self.lab.kubectl.apply(
             [
@@ -44,6 +47,12 @@ class DataPlane:
             ]
         )
         return self.lab.parts.start(self._kubelet())
+
+    @property
+    def outside_hosts(self) -> tuple[str, ...]:
+        """Names of hosts outside the mesh that the lab answers for."""
+        declared = {host for service in self.catalogue.services for host in service.egress}
+        return (*sorted(declared), UNDECLARED_HOST)
 
     def _kubelet(self) -> Part:
         programs = binaries.ensure(PROGRAMS)
@@ -57,6 +66,7 @@ class DataPlane:
                 *("--kubeconfig", str(self.lab.node_kubeconfig)),
                 *("--directory", str(self.pods), "--address", BRIDGE_ADDRESS),
                 *("--bootstrap", str(bootstrap)),
+                *(f"--host={name}={INTERNET}" for name in self.outside_hosts),
                 *(word for name in PROGRAMS for word in (f"--{name}", str(programs[name]))),
             ),
             inputs=self.lab.certificates.digest,

@@ -26,6 +26,8 @@ class Image:
     user: int = 0
     """The user it runs as where the pod names none."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Programs that the image has in a directory which is this machine's own here."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def table(binaries: Binaries) -> dict[str, Image]:
             user=1338,
         ),
         "ratelimit": Image(
-            entrypoint=("/bin/ratelimit",),
+            entrypoint=("/usr/local/bin/ratelimit",),
+            elsewhere={"/bin/ratelimit": "/usr/local/bin/ratelimit"},
             files={"/usr/local/bin/ratelimit": binaries.ratelimit},
         ),
         "redis": Image(

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from lab import network
+from lab.pod import ROUTED
 from lab.tokens import Issuers
 from model.settings import Settings
 
@@ -26,6 +28,11 @@ Manifest = dict[str, Any]
 IMAGE = "voicemesh-lab"
 LABELS = {"app.kubernetes.io/managed-by": "voicemesh-lab"}
 JWKS, COLLECTOR = "jwks", "otel-collector"
+OUTSIDE = "lab-outside"
+"""The pod, and the namespace, of everything outside: clients, and hosts that services call. istiod
+does not look at that namespace."""
+UNDECLARED_HOST = "undeclared.example"
+"""A host outside that no service declares."""
 
 
 def objects(settings: Settings, issuers: Issuers, certificate: Certificate) -> Iterator[Manifest]:
@@ -59,6 +66,33 @@ def objects(settings: Settings, issuers: Issuers, certificate: Certificate) -> I
         "data": {"tls.crt": _encoded(certificate.chain), "tls.key": _encoded(certificate.key)},
     }
     yield without_istio_stats(settings.namespaces.mesh)
+    yield from _outside(certificate)
+
+
+def _outside(certificate: Certificate) -> Iterator[Manifest]:
+    yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OUTSIDE}}
+    yield {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": _metadata("certificate", OUTSIDE),
+        "data": {"tls.crt": _encoded(certificate.chain), "tls.key": _encoded(certificate.key)},
+    }
+    deployment, _ = _server(
+        OUTSIDE,
+        OUTSIDE,
+        443,
+        ["lab.outside", "--directory=/certificate"],
+        [{"name": "certificate", "secret": {"secretName": "certificate"}}],
+    )
+    template = deployment["spec"]["template"]
+    template["metadata"]["annotations"] = {
+        ROUTED: ",".join(str(found) for found in network.OUTSIDE)
+    }
+    template["spec"]["securityContext"] = {
+        "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
+    }
+    yield deployment
 
 
 def without_istio_stats(namespace: str) -> Manifest:

@@ -47,7 +47,6 @@ NODES = {"lab-a": "a", "lab-b": "b"}
 """Node objects by name, with their zones; the region is `lab`."""
 _VERSION = "v1.37.2"
 _HEARTBEAT = 10.0
-_AT_ONCE = 4
 _log = logging.getLogger("kubelet")
 
 
@@ -233,6 +232,7 @@ def main() -> None:
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--directory", type=Path, required=True, help="where pods are kept")
     parser.add_argument("--address", required=True, help="the node's address")
+    parser.add_argument("--host", action="append", default=[], help="NAME=ADDRESS, a name outside")
     for name in images.Binaries.__dataclass_fields__:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     given = parser.parse_args()
@@ -244,7 +244,10 @@ def main() -> None:
     directory: Path = given.directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "resolv.conf").write_text("# names are in /etc/hosts\noptions attempts:1\n")
-    names = HostsFiles(directory / "hosts", HOSTS)
+    outside = "".join(
+        f"{address} {name}\n" for name, _, address in (item.partition("=") for item in given.host)
+    )
+    names = HostsFiles(directory / "hosts", HOSTS + outside)
     client = Client(KubeConfig.from_file(str(given.kubeconfig)).get(), lazy=False)
     network.prepare_node()
     host = PodHost(
@@ -255,7 +258,6 @@ def main() -> None:
         addresses=network.Addresses(network.POD_NETWORK),
         hosts=names.of,
         say=_log.info,
-        start_gate=threading.Semaphore(_AT_ONCE),
         interface_number=itertools.count(1).__next__,
     )
     kubelet = Kubelet(client, host, names)

@@ -11,18 +11,20 @@ import subprocess
 import threading
 from pathlib import Path
 
+from lab.node.init import BRIDGE_ADDRESS
+
 POD_NETWORK = ipaddress.IPv4Network("10.42.0.0/16")
 """Where pods get their addresses from."""
-CLIENT_NETWORK = ipaddress.IPv4Network("10.43.0.0/16")
-"""Where clients outside the mesh are, apart from the documentation networks below."""
-CLIENT_ADDRESSES = (
+OUTSIDE = (
     ipaddress.IPv4Network("192.0.2.0/24"),
     ipaddress.IPv4Network("198.51.100.0/24"),
     ipaddress.IPv4Network("203.0.113.0/24"),
 )
-"""RFC 5737: addresses that clients outside may use as their own."""
+"""Addresses of the world outside, all of them one pod's: RFC 5737 keeps them for documentation."""
+INTERNET = "192.0.2.1"
+"""Where every host outside the mesh is found."""
 GATEWAY = "169.254.1.1"
-"""The node, as every pod sees it."""
+"""The node's end of every pod's link."""
 
 
 class Addresses:
@@ -69,7 +71,7 @@ def attach(pid: int, address: str, number: int, routed: tuple[str, ...] = ()) ->
         f"link add {device} type veth peer name eth0 netns {pid}",
         f"addr add {GATEWAY}/32 dev {device}",
         f"link set {device} up",
-        f"route replace {address}/32 dev {device}",
+        f"route replace {address}/32 dev {device} src {BRIDGE_ADDRESS}",
         *(f"route replace {network} via {address} dev {device} onlink" for network in routed),
     )
     _ip(

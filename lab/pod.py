@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +28,7 @@ TICK = 0.25
 IDLE_TICK = 1.0
 """Seconds between two looks at a pod that is ready."""
 _INIT_SECONDS = 120.0
-_ROUTED = "lab.voicemesh.io/routed-networks"
+ROUTED = "lab.voicemesh.io/routed-networks"
 """Pod annotation: networks, separated by commas, whose addresses the pod may use as its own."""
 
 
@@ -47,8 +46,6 @@ class PodHost:
     hosts: Callable[[str], Path]
     """The hosts file of a namespace."""
     say: Callable[[str], None]
-    start_gate: threading.Semaphore
-    """How many pods start at once: more only slow each other down."""
     interface_number: Callable[[], int]
 
 
@@ -102,7 +99,7 @@ class Pod(threading.Thread):
         self._directory.mkdir(parents=True)
         self._directory.chmod(0o755)
         self._sandbox = Sandbox(spec.get("hostname") or metadata["name"])
-        routed = (metadata.get("annotations") or {}).get(_ROUTED, "")
+        routed = (metadata.get("annotations") or {}).get(ROUTED, "")
         network.attach(
             self._sandbox.pid,
             address,
@@ -332,8 +329,3 @@ def recorded(directory: Path) -> Iterable[Object]:
             yield json.loads(path.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             continue
-
-
-def command_in(record: Mapping[str, Any], words: list[str]) -> subprocess.Popen[bytes]:
-    """Start a command of this machine in a pod's network."""
-    return subprocess.Popen(["nsenter", "-t", str(record["pid"]), "-n", "--", *words])

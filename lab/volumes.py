@@ -102,7 +102,7 @@ class Volumes:
                     boundObjectRef=BoundObjectReference(
                         apiVersion="v1", kind="Pod", name=metadata["name"], uid=metadata["uid"]
                     ),
-                )
+                ),
             ),
             self._pod["spec"].get("serviceAccountName") or "default",
             namespace=metadata["namespace"],
