@@ -28,17 +28,20 @@ def neutral(_field: str, _before: str | None, _after: str | None) -> Effect:
     return Effect.NEUTRAL
 
 
-def compare(old: Iterable[Fact], new: Iterable[Fact], judge: Judge = neutral) -> list[Change]:
+def compare(
+    old: Iterable[Fact], new: Iterable[Fact], judge: Judge = neutral, whole: Judge | None = None
+) -> list[Change]:
     """The facts that changed, the weakening ones first.
 
-    Where a subject as a whole came or went, its fields are told in one line.
+    Where a subject as a whole came or went, its fields are told in one line, and `whole` judges
+    each of them (without it, `judge`).
     """
     before, after = _by_subject(old), _by_subject(new)
     changes: list[Change] = []
     for subject in sorted({*before, *after}):
         was, becomes = before.get(subject, {}), after.get(subject, {})
         if not was or not becomes:
-            changes.append(_whole(subject, was, becomes, judge))
+            changes.append(_whole(subject, was, becomes, whole or judge))
             continue
         for field in dict.fromkeys((*was, *becomes)):
             if was.get(field) != becomes.get(field):
@@ -84,8 +87,14 @@ def _whole(
     return Change(subject, "", _listed(was), None, worst)
 
 
+TOLD = 6
+"""How many fields of a subject that is new or gone are told; its object shows the others."""
+
+
 def _listed(fields: Mapping[str, str]) -> str:
-    return "; ".join(f"{field} {value}" for field, value in fields.items())
+    texts = [f"{field} {value}" for field, value in fields.items()]
+    more = len(texts) - TOLD
+    return "; ".join([*texts[:TOLD], *([f"and {more} more settings"] if more > 0 else [])])
 
 
 def _by_subject(facts: Iterable[Fact]) -> dict[str, dict[str, str]]:

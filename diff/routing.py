@@ -11,7 +11,7 @@ from diff.facts import Fact, Object, compare, flat, label, of_kind, spec
 
 def section(old: Sequence[Object], new: Sequence[Object]) -> Section:
     """Routes, timeouts, retries, weights, CORS, limits, egress."""
-    return Section("routes", "Routes", tuple(compare(facts(old), facts(new), judge)))
+    return Section("routes", "Routes", tuple(compare(facts(old), facts(new), judge, judge_whole)))
 
 
 def judge(field: str, before: str | None, after: str | None) -> Effect:
@@ -25,6 +25,11 @@ def judge(field: str, before: str | None, after: str | None) -> Effect:
     if field == "egress to":
         return Effect.WEAKER if before is None else Effect.STRICTER
     return Effect.NEUTRAL
+
+
+def judge_whole(field: str, before: str | None, after: str | None) -> Effect:
+    """A route that is new with its CORS opens what the access section tells, and no more."""
+    return Effect.NEUTRAL if field.startswith("CORS") else judge(field, before, after)
 
 
 def facts(objects: Sequence[Object]) -> Iterator[Fact]:

@@ -7,7 +7,7 @@ the workload behind it, with the token or the claim headers that the gateway pas
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 
@@ -47,8 +47,8 @@ class Requirement:
 
     level: Level
     text: str
-    by: str = ""
-    """Who refuses or lets in."""
+    by: str = field(default="", compare=False)
+    """Who refuses those that bring less."""
 
 
 UNROUTED = Requirement(Level.UNROUTED, "no route")

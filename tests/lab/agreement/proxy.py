@@ -150,8 +150,7 @@ def listeners(
 
 
 def _port(match: FilterChainMatch) -> int | None:
-    port: Any = match.destination_port
-    return port.value if hasattr(port, "value") else port
+    return match.destination_port
 
 
 def _chain(protocol: str, chain: FilterChain, tls: Mapping[str, str]) -> FilterChain:

@@ -32,7 +32,14 @@ def test_there_are_workflows() -> None:
 
 def test_zizmor_finds_nothing() -> None:
     zizmor = Path(sys.executable).with_name("zizmor")
-    command = [zizmor, "--offline", "--persona", "pedantic", "--no-progress", *WORKFLOWS]
+    command: list[str | Path] = [
+        zizmor,
+        "--offline",
+        "--persona",
+        "pedantic",
+        "--no-progress",
+        *WORKFLOWS,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
