@@ -6,8 +6,6 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,8 +41,7 @@ def start(
 
     values = istiod_values(stack)
     began = time.monotonic()
-    with _failing():
-        started = _lab(directory).start(values["meshConfig"], values)
+    started = _lab(directory).start(values["meshConfig"], values)
     if started:
         typer.echo(f"started {', '.join(started)} in {time.monotonic() - began:.0f} s")
         typer.echo("Next: voicemesh up --stack dev, or voicemesh lab status")
@@ -60,17 +57,15 @@ def stop(
     directory: Directory = None,
 ) -> None:
     """End all that `start` started; the cluster's data go too, its logs stay."""
-    with _failing():
-        ended = _lab(directory).stop(keep_data=keep_data)
+    ended = _lab(directory).stop(keep_data=keep_data)
     typer.echo(f"ended {ended} processes" if ended else "nothing was running")
 
 
 @lab_app.command()
 def status(as_json: Json = False, directory: Directory = None) -> None:
     """Show the parts of the lab; exit 1 unless node and control plane all run."""
-    with _failing():
-        lab = _lab(directory)
-        parts = lab.status()
+    lab = _lab(directory)
+    parts = lab.status()
     if as_json:
         typer.echo(json.dumps([asdict(part) for part in parts], indent=2))
     else:
@@ -85,8 +80,7 @@ def kubeconfig(
     directory: Directory = None,
 ) -> None:
     """Print the lab's kubeconfig (cluster admin; treat it as a password)."""
-    with _failing():
-        found = _lab(directory).kubeconfig
+    found = _lab(directory).kubeconfig
     typer.echo(str(found) if path else found.read_text(), nl=path)
 
 
@@ -95,19 +89,6 @@ def _lab(directory: Path | None) -> Lab:
     from lab.lab import Lab
 
     return Lab(directory or DEFAULT)
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """The lab's own errors are answers, not crashes."""
-    from lab.errors import LabError
-    from lab.toolchain.errors import ToolchainError
-
-    try:
-        yield
-    except (LabError, ToolchainError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
 
 
 def _table(parts: list[PartStatus]) -> Table:

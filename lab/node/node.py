@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -161,7 +162,7 @@ def _user_namespace() -> list[str]:
     flags = ["--user", "--map-root-user"]
     given = Path("/etc/subuid")
     name = psutil.Process().username()
-    if given.exists() and f"{name}:" in given.read_text():
+    if shutil.which("newuidmap") and given.exists() and f"{name}:" in given.read_text():
         flags.append("--map-auto")
     return flags
 

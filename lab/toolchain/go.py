@@ -37,7 +37,7 @@ class Go:
     def run(self, *arguments: str, module: str, on_step: Step | None = None) -> str:
         """Standard output of `go ARGUMENTS` in a module's directory.
 
-        Lines of standard error are counted into `on_step` (with `-v`, go prints one per package).
+        With `-v` go prints a line per package that it compiles; `on_step` shows how many.
         Raises ToolchainError with the last lines of a failing command.
         """
         process = subprocess.Popen(
@@ -67,9 +67,14 @@ def _follow(process: subprocess.Popen[str], on_step: Step) -> list[str]:
     tail: deque[str] = deque(maxlen=25)
     assert process.stderr is not None
     try:
-        for compiled, line in enumerate(process.stderr, 1):
+        compiled = 0
+        for line in process.stderr:
             tail.append(line.rstrip())
-            on_step.detail = f"{compiled} packages compiled"
+            if line.startswith("go: downloading "):
+                on_step.detail = line.strip().removeprefix("go: ")
+            elif " " not in line.strip():
+                compiled += 1
+                on_step.detail = f"{compiled} packages compiled"
         process.wait()
     except BaseException:
         process.terminate()
