@@ -13,6 +13,7 @@ import yaml
 from helm_python.chart import Chart
 
 from components.objects import HelmRelease, Manifest, reference
+from model.invalid import InvalidInput
 
 
 class Charts(Protocol):
@@ -50,7 +51,7 @@ _CLUSTER_SCOPED = frozenset(
 )
 
 
-class ChartMismatch(Exception):
+class ChartMismatch(InvalidInput):
     """A chart at hand is not the one that a release names."""
 
 
@@ -71,8 +72,8 @@ def expand(release: HelmRelease, charts: Charts) -> list[Manifest]:
     with Chart.load(directories[release.chart]) as chart:
         if chart.version != release.version:
             raise ChartMismatch(
-                f"release {release.name} is pinned to chart {release.chart} {release.version}, and"
-                f" the charts at hand are {chart.version}"
+                f"voicemesh:controlPlane.version: release {release.name} is pinned to chart"
+                f" {release.chart} {release.version}, and the charts at hand are {chart.version}"
             )
         texts = [crd["data"] for crd in chart.crds]
         rendered = chart.render(

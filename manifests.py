@@ -30,7 +30,7 @@ def write(objects: Sequence[Manifest], directory: Path) -> list[Path]:
             f"--out {directory}: the directory holds files that are not from an earlier render;"
             " name a new or empty one"
         )
-    earlier = set(index.read_text(encoding="utf-8").splitlines()) if index.is_file() else set()
+    earlier = _earlier(index)
     texts = {str(place(one)): dump(one) for one in objects}
     if len(texts) < len(objects):
         raise AssertionError(f"two objects share one place: {_repeated(objects)}")
@@ -50,6 +50,14 @@ def write(objects: Sequence[Manifest], directory: Path) -> list[Path]:
         file.write_text(text, encoding="utf-8")
     index.write_text("\n".join(sorted(texts)) + "\n", encoding="utf-8")
     return [directory / name for name in texts]
+
+
+def _earlier(index: Path) -> set[str]:
+    """What an earlier call wrote; a line that leads out of the directory was not written by one."""
+    if not index.is_file():
+        return set()
+    names = index.read_text(encoding="utf-8").splitlines()
+    return {n for n in names if n and not Path(n).is_absolute() and ".." not in Path(n).parts}
 
 
 def place(manifest: Manifest) -> Path:
@@ -78,7 +86,7 @@ def load(paths: Iterable[Path]) -> list[Manifest]:
     return [
         one
         for file in files
-        for one in yaml.load_all(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)  # noqa: S506
+        for one in yaml.load_all(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         if one
     ]
 
@@ -86,7 +94,7 @@ def load(paths: Iterable[Path]) -> list[Manifest]:
 class _Dumper(yaml.CSafeDumper):
     """Block style, text over several lines as a literal block, no anchors."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True
 
 

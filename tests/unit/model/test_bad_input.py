@@ -191,7 +191,7 @@ SETTINGS: dict[str, tuple[Edit, str]] = {
     ),
 }
 
-FILES = {
+FILES: dict[str, tuple[str | bytes, str]] = {
     "no YAML": (
         "config: [\n",
         "Pulumi.dev.yaml:2:1: while parsing a flow node: expected the node content, but found"
