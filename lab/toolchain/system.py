@@ -13,6 +13,9 @@ from lab.toolchain.progress import step
 PACKAGES = {
     "ip": "iproute2",
     "iptables": "iptables",
+    "nft": "nftables",
+    "setpriv": "util-linux",
+    "sysctl": "procps",
     "nsenter": "util-linux",
     "unshare": "util-linux",
     "mount": "mount",
