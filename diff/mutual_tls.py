@@ -10,7 +10,7 @@ import yaml
 from diff.changes import Effect, Section
 from diff.facts import Fact, Object, compare, flat, label, of_kind, scalar, spec
 from semantics.authentication import mtls
-from semantics.objects import MeshObjects
+from semantics.objects import ANY_OTHER, MeshObjects
 
 _STRENGTH: Mapping[str, Sequence[str]] = {
     "mTLS": ("DISABLE", "PERMISSIVE", "STRICT"),
@@ -78,7 +78,7 @@ def _is_strongest(scale: Sequence[str], before: str | None, after: str | None) -
 def facts(objects: Sequence[Object], view: MeshObjects) -> Iterator[Fact]:
     """Modes as they take effect, and the fields they come from."""
     for workload in view.workloads:
-        if workload.gateway:
+        if workload.gateway or workload.name == ANY_OTHER:
             continue
         subject = f"workload {workload}"
         yield Fact(subject, "sidecar", "injected" if workload.proxied else "not injected")

@@ -34,9 +34,15 @@ def parts(diff: Diff, *, objects: bool = True) -> list[RenderableType]:
 
 
 def _summary(diff: Diff) -> Text:
-    total = f"{len(diff.objects)} objects differ"
+    one = len(diff.objects) == 1
+    total = f"{len(diff.objects)} {'object differs' if one else 'objects differ'}"
     if diff.weaker:
-        return Text(f"{total}; {diff.weaker} changes open or weaken something", style="bold red")
+        what = (
+            "1 change opens or weakens"
+            if diff.weaker == 1
+            else f"{diff.weaker} changes open or weaken"
+        )
+        return Text(f"{total}; {what} something", style="bold red")
     return Text(f"{total}; nothing is opened or weakened", style="bold green")
 
 

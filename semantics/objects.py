@@ -13,6 +13,10 @@ from semantics.paths import NORMALIZATIONS, Normalization
 
 Object = Mapping[str, Any]
 
+ANY_OTHER = "(any other workload)"
+"""Stands for pods that nothing in the set tells of: only policies without selector reach them."""
+OTHER_NAMESPACE = "some-other"
+_POLICIES = ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication")
 POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout"}
 _HTTP = {"http", "http2", "https", "grpc", "grpc-web", "h2c", "kubernetes.io/h2c"}
 _HTTP_SERVERS = {"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"}
@@ -90,6 +94,8 @@ class MeshObjects:
     def workloads(self) -> tuple[Workload, ...]:
         """Every workload that a pod template, a Service or a policy's selector tells of.
 
+        And for each namespace one that stands for all others.
+
         Pods come from the templates in the set. What only a Service selects stands for its pods;
         what only a policy's selector names, likewise: an application deployed by someone else.
         """
@@ -98,7 +104,7 @@ class MeshObjects:
             selector = _spec(service).get("selector")
             if selector and not _any_selected(found, namespace_of(service), selector):
                 found.append(self._implied(namespace_of(service), name_of(service), selector))
-        for kind in ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication"):
+        for kind in _POLICIES:
             for policy in self.of(kind):
                 labels = (_spec(policy).get("selector") or {}).get("matchLabels")
                 namespace = namespace_of(policy)
@@ -110,7 +116,14 @@ class MeshObjects:
             selector = _spec(gateway).get("selector") or {}
             if not any(_subset(selector, w.labels) for w in found):
                 found.append(self._implied_gateway(gateway, selector))
+        found += [Workload(namespace, ANY_OTHER) for namespace in self._governed_namespaces()]
         return tuple(sorted(found, key=str))
+
+    def _governed_namespaces(self) -> list[str]:
+        """Namespaces whose pods get a proxy, and one that stands for all that are not named."""
+        named = {namespace for kind in _POLICIES for namespace in map(namespace_of, self.of(kind))}
+        named = {n for n in named | set(self._namespaces) if self._injected(n, {}, {})}
+        return sorted((named | {OTHER_NAMESPACE}) - {self.mesh.root_namespace})
 
     def _implied_gateway(self, gateway: Object, selector: Mapping[str, str]) -> Workload:
         """Gateway pods installed by someone else: they run as the one account that policies name."""
@@ -142,8 +155,9 @@ class MeshObjects:
     def identities(self) -> frozenset[tuple[str, str]]:
         """(namespace, service account) of everything that can have an identity in the mesh."""
         declared = {(namespace_of(item), name_of(item)) for item in self.of("ServiceAccount")}
-        running = {(w.namespace, w.service_account) for w in self.workloads if w.proxied}
-        without_proxy = {(w.namespace, w.service_account) for w in self.workloads if not w.proxied}
+        known = [w for w in self.workloads if w.name != ANY_OTHER]
+        running = {(w.namespace, w.service_account) for w in known if w.proxied}
+        without_proxy = {(w.namespace, w.service_account) for w in known if not w.proxied}
         return frozenset((declared - without_proxy) | running)
 
     @cached_property

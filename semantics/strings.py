@@ -66,7 +66,7 @@ def host(value: str) -> StringTest:
 def path(value: str) -> StringTest:
     """A path without its query: `simple`, or a template with `{*}` (one segment) or `{**}`."""
     fits = template(value) if is_template(value) else simple(value)
-    return lambda text: fits(re.split(r"[?#]", text, maxsplit=1)[0])
+    return lambda text: fits(text.partition("?")[0].partition("#")[0])
 
 
 def is_template(value: str) -> bool:

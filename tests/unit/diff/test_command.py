@@ -47,7 +47,7 @@ def directories(tmp_path: Path) -> list[str]:
 def test_text(app: typer.Typer, directories: list[str]) -> None:
     done = RUNNER.invoke(app, directories)
     assert done.exit_code == 0
-    assert "open or weaken something" in done.output
+    assert "2 changes open or weaken something" in done.output
     assert "STRICT" in done.output
     assert "PERMISSIVE" in done.output
 
@@ -64,7 +64,7 @@ def test_markdown_to_a_file(app: typer.Typer, directories: list[str], tmp_path: 
 def test_json(app: typer.Typer, directories: list[str], option: list[str]) -> None:
     found = json.loads(RUNNER.invoke(app, [*directories, *option]).output)
     assert found["changed"] is True
-    assert found["weaker"] == 1
+    assert found["weaker"] == 2
     assert [s["key"] for s in found["sections"]] == [
         "access",
         "tls",

@@ -8,7 +8,7 @@ import pytest
 
 from semantics.access import Change, PairChange, allowed_callers, compare
 from semantics.authorization import Guard
-from semantics.objects import MeshObjects
+from semantics.objects import ANY_OTHER, MeshObjects
 from tests.unit.semantics.mesh_objects import APPS, ROOT, item, operation, policy, source
 
 DENY_ALL = policy(name="deny-all", namespace=ROOT)
@@ -38,7 +38,11 @@ def changes(new: list[dict[str, Any]], old: list[dict[str, Any]] | None = None) 
 
 
 def told(new: list[dict[str, Any]], old: list[dict[str, Any]] | None = None) -> list[str]:
-    return [f"{c.caller} → {c.workload.name}: {c.change}" for c in changes(new, old)]
+    return [
+        f"{c.caller} → {c.workload.name}: {c.change}"
+        for c in changes(new, old)
+        if c.workload.name != ANY_OTHER
+    ]
 
 
 def without(name: str) -> list[dict[str, Any]]:
@@ -94,6 +98,17 @@ def test_a_namespace_wide_allow_is_told_for_each_workload() -> None:
 def test_removing_deny_by_default_opens_all_to_everyone() -> None:
     found = told([o for o in MESH if o is not DENY_ALL])
     assert found == ["any identity of the mesh → a: opened", "any identity of the mesh → c: opened"]
+
+
+def test_what_nobody_has_deployed_yet_is_told_too() -> None:
+    guarded = [*MESH, policy(name="a-own", app="a"), policy(name="c-own", app="c")]
+    new = [o for o in guarded if o is not DENY_ALL]
+    assert told(new, guarded) == []
+    found = {f"{c.caller} → {c.workload}" for c in changes(new, guarded)}
+    assert found == {
+        "any identity of the mesh → apps/(any other workload)",
+        "any identity of the mesh → some-other/(any other workload)",
+    }
 
 
 def test_permissive_lets_plaintext_in_only_where_policies_do() -> None:
