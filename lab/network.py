@@ -11,7 +11,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-from lab.node.init import BRIDGE_ADDRESS
+from lab.control_plane.kubernetes import SERVICE_RANGE
+from lab.node.init import BRIDGE, BRIDGE_ADDRESS
 
 POD_NETWORK = ipaddress.IPv4Network("10.42.0.0/16")
 """Where pods get their addresses from."""
@@ -58,6 +59,8 @@ def prepare_node() -> None:
         path = Path("/proc/sys") / setting
         if path.exists():
             path.write_text(value)
+    # What the node itself sends to a cluster IP needs a route before it is translated.
+    _ip(f"route replace {SERVICE_RANGE} dev {BRIDGE} src {BRIDGE_ADDRESS}")
 
 
 def attach(pid: int, address: str, number: int, routed: tuple[str, ...] = ()) -> None:

@@ -1,0 +1,149 @@
+"""Who may call whom: every ordered pair of services, the gateway, strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lab.contracts.contract import (
+    DENIED,
+    NOT_REACHED,
+    PLAIN,
+    REFUSED,
+    Call,
+    Caller,
+    Contract,
+    Expect,
+)
+from lab.contracts.contract import service as through
+from lab.contracts.facts import Facts
+from lab.exchange import Request
+from model.service import Port, Service
+
+DOCUMENT = "security.md"
+ECHO = "/proto.EchoTestService/Echo"
+"""A gRPC method that the echo server has."""
+_ECHO_BODY = "\n\x05hello"
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """The family `access`: for each service a contract over all callers."""
+    for one in facts.catalogue.services:
+        yield Contract(
+            f"access.{one.name}",
+            "A service is reached only by the services named as its `callers` in the catalogue,"
+            " and by the gateway on its declared routes.",
+            DOCUMENT,
+            tuple(_pairs(facts, one)),
+        )
+        yield Contract(
+            f"access.strangers.{one.name}",
+            "A workload that runs under any other service account is refused by every service.",
+            DOCUMENT,
+            tuple(_strangers(facts, one)),
+        )
+    yield Contract(
+        "access.metrics",
+        "Nothing reaches a metrics port but the service accounts in `authorization.metricsReaders`.",
+        DOCUMENT,
+        tuple(
+            Call(Caller("identity", account(facts, caller)), target, DENIED)
+            for one in facts.catalogue.services
+            for port in one.ports
+            if port.metrics
+            for target in [Request(f"pod:{one.name}:{port.number}", one.name, path="/metrics")]
+            for caller in (*facts.catalogue.callers(one), one.name)
+        ),
+    )
+
+
+def _pairs(facts: Facts, callee: Service) -> Iterator[Call]:
+    """Through the caller's own proxy, and past it with the caller's identity."""
+    for caller in facts.catalogue.services:
+        if caller.name == callee.name:
+            continue
+        allowed = facts.catalogue.may_call(caller.name, callee.name)
+        served = Expect((200,), served_by=callee.name)
+        yield Call(
+            through(caller.name),
+            request(facts, callee, "service"),
+            served if allowed else NOT_REACHED,
+        )
+        yield Call(
+            Caller("identity", account(facts, caller.name)),
+            request(facts, callee, "pod"),
+            served if allowed else DENIED,
+        )
+        if port := _grpc_port(callee):
+            called = grpc(facts, callee, port)
+            yield Call(
+                through(caller.name),
+                called,
+                Expect((200,), served_by=callee.name, grpc="OK")
+                if allowed
+                else Expect((200, 0), grpc="UNAVAILABLE|PERMISSION_DENIED|UNIMPLEMENTED"),
+            )
+
+
+def _strangers(facts: Facts, callee: Service) -> Iterator[Call]:
+    yield Call(PLAIN, request(facts, callee, "service"), REFUSED)
+    namespaces = facts.settings.namespaces
+    trust_domain = facts.settings.control_plane.trust_domain
+    strangers = (
+        f"{namespaces.apps}/sa/default",
+        f"{namespaces.apps}/sa/{callee.name}-other",
+        f"{namespaces.infra}/sa/{facts.catalogue.callers(callee)[0]}",
+        f"{namespaces.mesh}/sa/istiod",
+    )
+    for stranger in strangers:
+        identity = Caller("identity", f"spiffe://{trust_domain}/ns/{stranger}")
+        yield Call(identity, request(facts, callee, "pod"), DENIED)
+    gateway = Caller(
+        "identity", f"spiffe://{trust_domain}/ns/{namespaces.mesh}/sa/istio-ingressgateway"
+    )
+    # The gateway's identity on a path that is no declared route.
+    yield Call(gateway, request(facts, callee, "pod", "/internal"), DENIED)
+
+
+def account(facts: Facts, name: str) -> str:
+    """The SPIFFE id of a service."""
+    trust_domain = facts.settings.control_plane.trust_domain
+    return f"spiffe://{trust_domain}/ns/{facts.settings.namespaces.apps}/sa/{name}"
+
+
+def headers(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """What a service hands on with each call: the token of the request it is working on."""
+    return facts.bearer()
+
+
+def request(facts: Facts, callee: Service, by: str, path: str = "/contract") -> Request:
+    """A call of a service's HTTP port, by the Service's name or straight to a pod."""
+    port = http_port(callee)
+    return Request(
+        f"{by}:{callee.name}:{port.number}",
+        f"{callee.name}:{port.number}",
+        path=path,
+        headers=headers(facts),
+        timeout=15,
+    )
+
+
+def http_port(one: Service) -> Port:
+    """The port that serves HTTP."""
+    return next(port for port in one.ports if port.protocol != "grpc" and not port.metrics)
+
+
+def _grpc_port(one: Service) -> Port | None:
+    return next((port for port in one.ports if port.protocol == "grpc"), None)
+
+
+def grpc(facts: Facts, callee: Service, port: Port) -> Request:
+    """A call of the echo server's gRPC method."""
+    return Request(
+        f"service:{callee.name}:{port.number}",
+        f"{callee.name}:{port.number}",
+        path=ECHO,
+        kind="grpc",
+        body=_ECHO_BODY,
+        headers=headers(facts),
+        timeout=15,
+    )

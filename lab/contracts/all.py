@@ -1,0 +1,17 @@
+"""All contracts, in the order they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lab.contracts import access, mtls, paths, routing, tenants, tokens
+from lab.contracts.contract import Contract
+from lab.contracts.facts import Facts
+
+FAMILIES = (mtls, access, tokens, tenants, paths, routing)
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """Every contract that holds for the stack under test."""
+    for family in FAMILIES:
+        yield from family.contracts(facts)

@@ -1,0 +1,149 @@
+"""A contract: one promise of the documentation, the requests that try it, and what must come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lab.exchange import Reply, Request
+
+GATEWAY = "gateway"
+"""Address of a request to one gateway instance; `gateway:1` is the second one."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request."""
+
+    kind: Literal["client", "service", "plain", "identity"]
+    """`client`: outside, through the load balancer. `service`: from a service's pod, through its
+    proxy. `plain`: a pod of the cluster without a proxy. `identity`: the same, speaking mutual TLS
+    itself with a certificate made for the test."""
+    name: str = ""
+    """The service's name; for `identity` the SPIFFE id in the certificate."""
+    authority: Literal["mesh", "foreign"] = "mesh"
+    """Who signed an `identity`'s certificate."""
+
+    def __str__(self) -> str:
+        made = " signed by another CA" if self.authority == "foreign" else ""
+        return {"client": "a client", "plain": "a pod without identity"}.get(
+            self.kind, f"{self.name}{made}"
+        )
+
+
+CLIENT = Caller("client")
+PLAIN = Caller("plain")
+
+
+def service(name: str) -> Caller:
+    """A service, through its own proxy."""
+    return Caller("service", name)
+
+
+@dataclass(frozen=True)
+class Expect:
+    """What must come back; what is left out may be anything."""
+
+    status: tuple[int, ...]
+    """Statuses that are right; 0 is no answer: the connection is refused, closed or reset."""
+    served_by: str = ""
+    """The service whose pod must have answered."""
+    version: str = ""
+    """The service's version, as its subset says."""
+    headers: tuple[tuple[str, str | None], ...] = ()
+    """Response headers by name: the value, or None where the header must not be there."""
+    seen: tuple[tuple[str, str | None], ...] = ()
+    """Request headers as the service must have seen them; None where it must not."""
+    path: str = ""
+    """The path as the service must have seen it."""
+    grpc: str = ""
+    """Status of a gRPC call, like `PERMISSION_DENIED`; several are separated by bars."""
+    protocol: str = ""
+    within: float = 0.0
+    """Seconds the answer may take at most."""
+
+    def unmet(self, reply: Reply) -> str | None:
+        """What is wrong with a reply; None where nothing is."""
+        if reply.status not in self.status:
+            return f"expected {self}, got {reply}"
+        if self.grpc and reply.status and reply.grpc_status not in self.grpc.split("|"):
+            return f"expected gRPC status {self.grpc}, got {reply}"
+        found = [
+            (self.version, reply.echoed("ServiceVersion"), "version"),
+            (self.path, reply.echoed("URL"), "path seen by the service"),
+            (self.protocol, reply.protocol, "protocol"),
+        ]
+        for wanted, got, what in found:
+            if wanted and wanted != got:
+                return f"expected {what} {wanted}, got {got}"
+        if self.served_by and not reply.served_by.startswith(f"{self.served_by}-"):
+            return f"expected an answer of {self.served_by}, got {reply}"
+        for name, value in self.headers:
+            if reply.header(name) != value:
+                return f"expected response header {name}: {value}, got {reply.header(name)}"
+        for name, value in self.seen:
+            if reply.seen(name) != ([] if value is None else [value]):
+                return f"the service must see {name}: {value}, it saw {reply.seen(name)}"
+        if self.within and reply.seconds > self.within:
+            return f"expected an answer within {self.within:g} s, it took {reply.seconds:.2f} s"
+        return None
+
+    def __str__(self) -> str:
+        statuses = " or ".join(str(status) if status else "no answer" for status in self.status)
+        by = f" from {self.served_by}" if self.served_by else ""
+        return statuses + (f" {self.grpc}" if self.grpc else "") + by
+
+
+REFUSED = Expect((0,))
+"""No connection, or one that ends without an answer."""
+DENIED = Expect((403,))
+NOT_REACHED = Expect((0, 403, 404, 502))
+"""Kept from the service by some proxy, its own or the caller's."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request and what must come of it.
+
+    The request's address is `gateway`, `service:NAME:PORT` (the name, as callers use it), or
+    `pod:NAME:PORT` (an instance itself).
+    """
+
+    caller: Caller
+    request: Request
+    expect: Expect
+
+    def __str__(self) -> str:
+        request = self.request
+        return f"{self.caller}: {request.method} {request.authority}{request.path}"
+
+
+Judge = Callable[[Sequence[Reply]], str | None]
+"""Looks at all replies together; None where the promise holds, else what is wrong."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One promise and its proof."""
+
+    id: str
+    """Family and name: `jwt.expired`."""
+    sentence: str
+    """The sentence of the documentation, word for word."""
+    document: str
+    """Its file below docs/."""
+    calls: tuple[Call, ...]
+    judge: Judge | None = None
+    at_once: bool = True
+    """False where each call must wait for the answer of the one before."""
+    safe: bool = False
+    """True where the calls may be sent to a live cluster: reading, few, from a client."""
+    pause: float = 0.0
+    """Seconds to wait before the first call, for limits of an earlier contract to refill."""
+    tags: tuple[str, ...] = field(default=())
+
+    @property
+    def family(self) -> str:
+        """The part of the id before the first dot."""
+        return self.id.split(".", 1)[0]

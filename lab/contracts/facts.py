@@ -1,0 +1,84 @@
+"""What contracts are made from: the stack's settings and catalogue, tokens, and shapes of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from joserfc.jwk import RSAKey
+
+from lab.contracts.contract import GATEWAY
+from lab.exchange import Request, Tls
+from lab.tokens import Issuers, sign
+from model.access import Catalogue
+from model.settings import Settings
+
+TENANT, USER = "tenant-a", "user-1"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The stack under test, seen by its clients."""
+
+    settings: Settings
+    catalogue: Catalogue
+    issuers: Issuers
+    ca: str
+    """File with the CA of the public certificate."""
+
+    def token(
+        self,
+        issuer: int = 0,
+        key: RSAKey | None = None,
+        lifetime: float = 3600,
+        **claims: Any,
+    ) -> str:
+        """A token of a listed issuer with everything a user needs; claims None are left out."""
+        declared = self.settings.authentication.issuers[issuer]
+        names = self.settings.authentication
+        complete: Mapping[str, Any] = {
+            "iss": declared.issuer,
+            "aud": declared.audiences[0],
+            "sub": USER,
+            names.tenant.claim: TENANT,
+            names.user.claim: USER,
+            names.role.claim: "user",
+            **claims,
+        }
+        return sign(key or self.issuers.key(issuer), complete, lifetime=lifetime)
+
+    def bearer(self, **claims: Any) -> tuple[tuple[str, str], ...]:
+        """The Authorization header with a token."""
+        return (("authorization", f"Bearer {self.token(**claims)}"),)
+
+    def tls(self, host: str) -> Tls:
+        """TLS as an ordinary client speaks it."""
+        return Tls(server_name=host, ca=self.ca)
+
+    def api(
+        self, path: str, *headers: tuple[str, str], method: str = "GET", **more: Any
+    ) -> Request:
+        """A request to the API host."""
+        host = self.settings.api_host
+        return Request(
+            address=f"{GATEWAY}:443", authority=host, method=method, path=path,
+            headers=tuple(headers), tls=self.tls(host), **more,
+        )  # fmt: skip
+
+    def grpc(self, path: str, *headers: tuple[str, str], **more: Any) -> Request:
+        """A call to the gRPC host."""
+        host = self.settings.grpc_host
+        return Request(
+            address=f"{GATEWAY}:443", authority=host, path=path, kind="grpc",
+            headers=tuple(headers), tls=self.tls(host), **more,
+        )  # fmt: skip
+
+    def websocket(self, path: str, *headers: tuple[str, str], **more: Any) -> Request:
+        """An upgrade on the WebSocket host, with one message."""
+        host = self.settings.ws_host
+        request = Request(
+            address=f"{GATEWAY}:443", authority=host, path=path, kind="websocket",
+            headers=tuple(headers), tls=self.tls(host), messages=("hello",),
+        )  # fmt: skip
+        return replace(request, **more)

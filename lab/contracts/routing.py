@@ -1,0 +1,148 @@
+"""Routing: each declared route reaches its service, and nothing else reaches anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
+from lab.contracts.facts import Facts
+from lab.exchange import Reply
+
+DOCUMENT = "traffic.md"
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """The family `route`."""
+    settings = facts.settings
+    for one in facts.catalogue.services:
+        if not one.routes:
+            continue
+        calls = []
+        for route in one.routes:
+            restricted = [r for r in route.restricted if not r.methods or "GET" in r.methods]
+            role = restricted[0].roles[0] if restricted else "user"
+            address = settings.authorization.admin_addresses[0].split("/")[0]
+            sent = facts.bearer(**{settings.authentication.role.claim: role})
+            if restricted:
+                sent = (*sent, ("x-forwarded-for", address))
+            port = str(one.port(route.port).number)
+            for method in (route.methods or ("GET", "POST"))[:2]:
+                path = route.path if route.access == "public" else f"{route.path}/a/b?q=1%20x"
+                calls.append(
+                    Call(
+                        CLIENT,
+                        facts.api(path, *sent, method=method),
+                        Expect((200,), served_by=one.name, path=path),
+                    )
+                )
+        yield Contract(
+            f"route.{one.name}",
+            "Every route of the catalogue reaches its service, on the port it names, with the path"
+            " unchanged.",
+            DOCUMENT,
+            tuple(calls),
+            _on_port(port),
+        )
+    yield Contract(
+        "route.unknown",
+        "An unknown host or path is answered by the gateway and reaches no service.",
+        DOCUMENT,
+        tuple(
+            Call(CLIENT, facts.api(path, *facts.bearer()), Expect((403, 404)))
+            for path in ("/", "/api", "/api/v1", "/api/v1/unknown", "/api/v2/users", "/admin")
+        )
+        + tuple(
+            Call(
+                CLIENT,
+                replace(facts.api("/api/v1/users", *facts.bearer()), authority=host),
+                Expect((403, 404, 421)),
+            )
+            for host in (
+                settings.domain,
+                f"admin.{settings.domain}",
+                "localhost",
+                "identity-service",
+            )
+        ),
+    )
+    yield Contract(
+        "route.grpc",
+        "A gRPC service is reached by its full name on the gRPC host.",
+        DOCUMENT,
+        tuple(
+            # The echo server has no such service, and says so itself: that is how we know.
+            Call(
+                CLIENT,
+                facts.grpc(f"/{grpc.name}/Get", *facts.bearer()),
+                Expect((200,), grpc="UNIMPLEMENTED"),
+            )
+            for one in facts.catalogue.services
+            for grpc in one.grpc
+            if one.port(grpc.port).protocol == "grpc"
+        ),
+        _said_by_server,
+    )
+    yield Contract(
+        "route.grpc-unknown",
+        "A gRPC service is reached by its full name on the gRPC host.",
+        DOCUMENT,
+        tuple(
+            Call(
+                CLIENT,
+                facts.grpc(path, *facts.bearer()),
+                Expect((200,), grpc="UNIMPLEMENTED|PERMISSION_DENIED"),
+            )
+            for path in ("/unknown.v1.Service/Get", "/proto.EchoTestService/Echo")
+        ),
+        _said_by_gateway,
+    )
+    sockets = [(one, ws) for one in facts.catalogue.services for ws in one.websockets]
+    yield Contract(
+        "route.websocket",
+        "A WebSocket path is upgraded on the WebSocket host and nowhere else.",
+        DOCUMENT,
+        tuple(
+            Call(
+                CLIENT,
+                facts.websocket(ws.path, *facts.bearer()),
+                Expect((101,), served_by=one.name),
+            )
+            for one, ws in sockets
+        )
+        + tuple(
+            Call(
+                CLIENT,
+                replace(
+                    facts.websocket(ws.path, *facts.bearer()),
+                    authority=host,
+                    tls=facts.tls(host),
+                ),
+                Expect((403, 404)),
+            )
+            for _, ws in sockets
+            for host in (settings.api_host, settings.grpc_host)
+        ),
+    )
+
+
+def _on_port(port: str) -> Judge:
+    def judge(replies: Sequence[Reply]) -> str | None:
+        found = {reply.echoed("ServicePort") for reply in replies}
+        return None if found == {port} else f"expected port {port}, the service saw {found}"
+
+    return judge
+
+
+def _said_by_server(replies: Sequence[Reply]) -> str | None:
+    for reply in replies:
+        if "unknown service" not in reply.body:
+            return f"not the service's own answer: {reply.body!r}"
+    return None
+
+
+def _said_by_gateway(replies: Sequence[Reply]) -> str | None:
+    for reply in replies:
+        if "unknown service" in reply.body:
+            return f"a service was reached: {reply.body!r}"
+    return None

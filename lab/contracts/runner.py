@@ -1,0 +1,92 @@
+"""Runs contracts against a lab: sends the calls, compares, and says why where it is not so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lab.clients import Clients
+from lab.contracts.contract import Contract
+from lab.contracts.world import World
+from lab.exchange import Reply
+
+_LOG_DELAY = 0.3
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one contract."""
+
+    contract: Contract
+    problems: tuple[str, ...]
+    """What was wrong, each with what the proxies say about it; none where the promise held."""
+    sent: int
+    seconds: float
+    came: str
+    """What came back, in short."""
+
+    @property
+    def passed(self) -> bool:
+        """True where the promise held."""
+        return not self.problems
+
+
+def run(
+    contracts: Sequence[Contract],
+    world: World,
+    clients: Clients,
+    began: Callable[[Contract], None] = lambda _: None,
+) -> Iterator[Outcome]:
+    """Run contracts one after the other; the outcome of each as soon as it is known."""
+    for contract in contracts:
+        began(contract)
+        yield _run(contract, world, clients)
+
+
+def _run(contract: Contract, world: World, clients: Clients) -> Outcome:
+    start = time.monotonic()
+    time.sleep(contract.pause)
+    run_id = f"{int(time.time()) % 1_000_000}"
+    numbers = [f"{contract.id}-{run_id}/{index}" for index, _ in enumerate(contract.calls)]
+    replies = _send(contract, numbers, world, clients)
+    problems = []
+    for call, number, reply in zip(contract.calls, numbers, replies, strict=True):
+        if unmet := call.expect.unmet(reply):
+            problems.append((f"{call}: {unmet}", number))
+    told = []
+    if problems:
+        time.sleep(_LOG_DELAY)  # access logs are flushed a moment after the answer
+        for problem, number in problems[:_SHOWN]:
+            lines = "; ".join(str(line) for line in world.logged(number))
+            told.append(f"{problem} [{lines}]" if lines else problem)
+        if len(problems) > _SHOWN:
+            told.append(f"… and {len(problems) - _SHOWN} more")
+    if contract.judge and not problems and (wrong := contract.judge(replies)):
+        told.append(wrong)
+    return Outcome(contract, tuple(told), len(replies), time.monotonic() - start, _summary(replies))
+
+
+def _send(
+    contract: Contract, numbers: Sequence[str], world: World, clients: Clients
+) -> list[Reply]:
+    resolved = [
+        world.resolve(call, number) for call, number in zip(contract.calls, numbers, strict=True)
+    ]
+    if not contract.at_once:
+        return [clients.send(pid, [request])[0] for pid, request in resolved]
+    futures = [clients.submit(pid, request) for pid, request in resolved]
+    longest = max((request.timeout for _, request in resolved), default=0.0)
+    deadline = time.monotonic() + longest * 4 + 30
+    return [future.result(max(deadline - time.monotonic(), 0.1)) for future in futures]
+
+
+def _summary(replies: Sequence[Reply]) -> str:
+    counts: dict[str, int] = {}
+    for reply in replies:
+        key = reply.grpc_status or (
+            str(reply.status) if reply.status else reply.error.split(":")[0]
+        )
+        counts[key] = counts.get(key, 0) + 1
+    return ", ".join(f"{count}x {key}" for key, count in sorted(counts.items()))

@@ -1,0 +1,206 @@
+"""The running mesh as contracts see it: where things are, and what the proxies logged."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from lab.contracts.contract import Call
+from lab.data_plane import DataPlane
+from lab.errors import LabError
+from lab.exchange import Request, Tls
+from lab.infrastructure import JWKS, OUTSIDE
+from lab.pod import recorded
+
+AGENT = "voicemesh-contract"
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What one proxy wrote about a request."""
+
+    proxy: str
+    fields: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        told = self.fields
+        flags = f", flags {told['flags']}" if told.get("flags", "-") != "-" else ""
+        return f"{self.proxy}: {told.get('code')} {told.get('code_details', '')}{flags}"
+
+
+class World:
+    """Pods, addresses, certificates and logs of a lab whose pods are ready."""
+
+    def __init__(self, data_plane: DataPlane) -> None:
+        self.data_plane = data_plane
+        self.pods = [record for record in recorded(data_plane.pods) if _alive(record)]
+        self._offsets = {path: path.stat().st_size for path in self._logs()}
+
+    def resolve(self, call: Call, number: str) -> tuple[int, Request]:
+        """The process whose network a call starts in, and its request with real addresses."""
+        request = call.request
+        headers = request.headers
+        names = {name.lower() for name, _ in headers}
+        if "user-agent" not in names:
+            headers = (*headers, ("user-agent", f"{AGENT}/{number}"))
+        kind = call.caller.kind
+        if kind == "client" and "x-forwarded-for" not in names:
+            headers = (*headers, ("x-forwarded-for", client_address(number)))
+        tls = request.tls
+        if kind == "identity":
+            tls = Tls(
+                server_name="",
+                alpn=("istio",) if not request.http2 else ("istio", "h2"),
+                certificate=str(self._certificate(call.caller.name, call.caller.authority)),
+            )
+        where = {
+            "client": lambda: self._pod(OUTSIDE),
+            "plain": lambda: self._pod(JWKS),
+            "identity": lambda: self._pod(JWKS),
+            "service": lambda: self._pod(call.caller.name),
+        }[kind]()
+        resolved = replace(
+            request, address=self._address(request.address), headers=headers, tls=tls
+        )
+        return where["pid"], resolved
+
+    def _address(self, address: str) -> str:
+        kind, _, rest = address.partition(":")
+        if kind == "gateway":
+            index, _, port = rest.rpartition(":")
+            gateways = self.all("istio-ingressgateway")
+            return f"{gateways[int(index or 0) % len(gateways)]['address']}:{port}"
+        if kind == "pod":
+            name, _, port = rest.rpartition(":")
+            return f"{self._pod(name)['address']}:{port}"
+        if kind == "service":
+            name, _, port = rest.rpartition(":")
+            namespace = self.data_plane.settings.namespaces.apps
+            return f"{name}.{namespace}.svc.cluster.local:{port}"
+        return address
+
+    def all(self, app: str) -> list[Mapping[str, Any]]:
+        """Records of all pods of an app."""
+        return [record for record in self.pods if record["labels"].get("app") == app]
+
+    def _pod(self, app: str) -> Mapping[str, Any]:
+        found = self.all(app)
+        if not found:
+            raise LabError(f"no pod of {app} runs")
+        return found[0]
+
+    def _logs(self) -> Iterable[Path]:
+        for record in self.pods:
+            proxy = record["containers"].get("istio-proxy")
+            if proxy:
+                yield Path(proxy["log"])
+
+    def logged(self, number: str) -> list[Logged]:
+        """Lines of the access logs, all proxies, about the request of that number."""
+        wanted = f'"{AGENT}/{number}"'
+        found = []
+        for path in self._logs():
+            with path.open(errors="replace") as file:
+                file.seek(self._offsets.get(path, 0))
+                for line in file:
+                    if wanted in line and line.startswith("{"):
+                        fields = json.loads(line)
+                        if fields.get("log") == "access":
+                            found.append(Logged(path.parent.name.split("_", 1)[-1], fields))
+        return found
+
+    def _certificate(self, identity: str, authority: str) -> Path:
+        """A certificate for a SPIFFE id, by the mesh's own CA or by another."""
+        digest = hashlib.sha256(f"{identity} {authority}".encode()).hexdigest()[:16]
+        directory = self.data_plane.lab.directory.path / "identities"
+        path = directory / f"{digest}.pem"
+        if path.exists() and path.stat().st_mtime > self._authority_since:
+            return path
+        directory.mkdir(mode=0o700, exist_ok=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        ca_name, ca_key, ca_pem = (
+            self._mesh_authority if authority == "mesh" else _foreign_authority()
+        )
+        now = datetime.datetime.now(datetime.UTC)
+        leaf = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(ca_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=5))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]),
+                critical=True,
+            )
+            .sign(ca_key, hashes.SHA256())
+        )
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem + leaf.public_bytes(serialization.Encoding.PEM) + ca_pem)
+        return path
+
+    @cached_property
+    def _authority_since(self) -> float:
+        path = self.data_plane.lab.certificates.certificate("ca")
+        return path.stat().st_mtime
+
+    @cached_property
+    def _mesh_authority(self) -> tuple[x509.Name, Any, bytes]:
+        secret = self.data_plane.lab.kubectl.get(
+            "secret", "istio-ca-secret", "-n", self.data_plane.settings.namespaces.mesh
+        )
+        certificate = b64decode(secret["data"]["ca-cert.pem"])
+        key = serialization.load_pem_private_key(b64decode(secret["data"]["ca-key.pem"]), None)
+        return x509.load_pem_x509_certificate(certificate).subject, key, certificate
+
+
+def _foreign_authority() -> tuple[x509.Name, Any, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "foreign.example")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return name, key, certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def client_address(number: str) -> str:
+    """An address of the benchmarking network (RFC 2544), one for each contract.
+
+    Limits count by address, so that no contract uses up what another is allowed.
+    """
+    digest = hashlib.sha256(number.rsplit("/", 1)[0].encode()).digest()
+    return f"198.{18 + digest[0] % 2}.{digest[1]}.{digest[2] or 1}"
+
+
+def _alive(record: Mapping[str, Any]) -> bool:
+    return bool(record.get("address"))
