@@ -230,7 +230,8 @@ def _routes(mesh: Mesh) -> Iterator[Part]:
             tls=settings.gateway.tls,
             east_west=east_west,
         ),
-        after=tuple(service.name for service in catalogue.services),
+        # Last: whoever may come in meets limits and filters, and finds the way to every service.
+        after=("edge", *(service.name for service in catalogue.services)),
     )
 
 
