@@ -1,0 +1,452 @@
+"""Weakenings of telemetry, EnvoyFilters, injection, meshConfig and egress."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from tests.policies.mutants import (
+    Object,
+    Objects,
+    apps,
+    every,
+    filter_of,
+    made,
+    matches,
+    mesh_config,
+    mutation,
+    name,
+    namespace,
+    one,
+    patches,
+    pod_template,
+    root,
+    route,
+    without,
+)
+
+TELEMETRY = "telemetry.istio.io/v1"
+
+
+def _mesh_wide(o: Objects) -> Object:
+    return one(o, "Telemetry", lambda t: not matches(t) and bool(t["spec"].get("tracing")))
+
+
+def _mesh(title: str, policy: str, change: Callable[[Object], None]) -> None:
+    """Registers a weakening of meshConfig."""
+    mutation(title, policy)(lambda o: mesh_config(o, change))
+
+
+def _set(path: str, value: Any) -> Callable[[Object], None]:
+    *above, last = path.split(".")
+
+    def change(config: Object) -> None:
+        for key in above:
+            config = config.setdefault(key, {})
+        config[last] = value
+
+    return change
+
+
+def _drop(path: str) -> Callable[[Object], None]:
+    *above, last = path.split(".")
+
+    def change(config: Object) -> None:
+        for key in above:
+            config = config[key]
+        del config[last]
+
+    return change
+
+
+# meshConfig
+
+_mesh("proxies do not use mutual TLS", "mtls-auto", _set("enableAutoMtls", False))
+_mesh(
+    "any address may be called",
+    "egress-registry-only",
+    _set("outboundTrafficPolicy.mode", "ALLOW_ANY"),
+)
+_mesh("outbound policy left to the default", "egress-registry-only", _drop("outboundTrafficPolicy"))
+_mesh(
+    "paths as clients write them",
+    "paths-normalized",
+    _set("pathNormalization.normalization", "NONE"),
+)
+_mesh("path normalization left to the default", "paths-normalized", _drop("pathNormalization"))
+_mesh(
+    "Ingress objects make routes",
+    "ingress-controller-off",
+    _set("ingressControllerMode", "DEFAULT"),
+)
+_mesh(
+    "everything traced, in meshConfig",
+    "sampling-bounded",
+    _set("defaultConfig.tracing.sampling", 100),
+)
+_mesh(
+    "a default provider that does not exist",
+    "telemetry-provider-exists",
+    _set("defaultProviders.tracing", ["no-such-provider"]),
+)
+
+
+@mutation("the access log holds tokens", "no-credentials-recorded")
+def _(o: Objects) -> None:
+    def change(config: Object) -> None:
+        for provider in config["extensionProviders"]:
+            if log := provider.get("envoyFileAccessLog"):
+                log["logFormat"]["labels"]["token"] = "%REQ(authorization)%"
+
+    mesh_config(o, change)
+
+
+@mutation("traces go to a host that does not exist", "host-exists")
+def _(o: Objects) -> None:
+    def change(config: Object) -> None:
+        for provider in config["extensionProviders"]:
+            if "opentelemetry" in provider:
+                provider["opentelemetry"]["service"] = f"misspelt.{apps(o)}.svc.cluster.local"
+
+    mesh_config(o, change)
+
+
+@mutation("nobody says how many proxies are in front", "client-address-declared")
+def _(o: Objects) -> None:
+    mesh_config(o, lambda config: config["defaultConfig"].pop("gatewayTopology"))
+    for item in every(o, "Deployment"):
+        annotations = item["spec"]["template"]["metadata"].get("annotations") or {}
+        annotations.pop("proxy.istio.io/config", None)
+
+
+@mutation("ALLOW_ANY for one workload", "egress-registry-only")
+def _(o: Objects) -> None:
+    one(o, "Sidecar")["spec"]["outboundTrafficPolicy"] = {"mode": "ALLOW_ANY"}
+
+
+# Helm values: what the engine sees of the control plane
+
+
+@mutation("ALLOW_ANY in Helm values", "egress-registry-only")
+def _(o: Objects) -> None:
+    o.append(
+        _release(o, "istiod", {"meshConfig": {"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}}})
+    )
+
+
+@mutation("validation that lets everything pass, in Helm values", "webhook-fails-closed")
+def _(o: Objects) -> None:
+    o.append(_release(o, "istiod", {"base": {"validationFailurePolicy": "Ignore"}}))
+
+
+@mutation("ports around every proxy, in Helm values", "traffic-not-excluded")
+def _(o: Objects) -> None:
+    values = {"global": {"proxy": {"excludeInboundPorts": "8080"}}}
+    o.append(_release(o, "istiod", values))
+
+
+@mutation("a password in Helm values", "no-secret-in-clear")
+def _(o: Objects) -> None:
+    o.append(_release(o, "istiod", {"global": {"redisPassword": "hunter22"}}))
+
+
+def _release(o: Objects, chart: str, values: Object) -> Object:
+    return made("Release", "helm.sh/v3", root(o), {"chart": chart, "values": values})
+
+
+# Telemetry
+
+
+@mutation("100 percent sampling for the whole mesh", "sampling-bounded")
+def _(o: Objects) -> None:
+    for tracing in _mesh_wide(o)["spec"]["tracing"]:
+        tracing["randomSamplingPercentage"] = 100
+
+
+@mutation("a second Telemetry for the mesh", "telemetry-distinct")
+def _(o: Objects) -> None:
+    o.append(made("Telemetry", TELEMETRY, root(o), {"accessLogging": []}))
+
+
+@mutation("a second Telemetry for a workload", "telemetry-distinct")
+def _(o: Objects) -> None:
+    item = copy.deepcopy(one(o, "Telemetry", lambda t: bool(matches(t))))
+    item["metadata"]["name"] = "rival"
+    o.append(item)
+
+
+@mutation("a Telemetry with a provider that does not exist", "telemetry-provider-exists")
+def _(o: Objects) -> None:
+    _mesh_wide(o)["spec"]["tracing"][0]["providers"] = [{"name": "no-such-provider"}]
+
+
+@mutation("a metric by user", "metrics-bounded")
+def _(o: Objects) -> None:
+    tag = {"user_id": {"operation": "UPSERT", "value": "request.headers['x-user-id']"}}
+    _override(o)["tagOverrides"] = tag
+
+
+@mutation("a metric by path", "metrics-bounded")
+def _(o: Objects) -> None:
+    tag = {"path": {"operation": "UPSERT", "value": "request.url_path"}}
+    _override(o)["tagOverrides"] = tag
+
+
+def _override(o: Objects) -> Object:
+    item = one(o, "Telemetry", lambda t: bool(t["spec"].get("metrics")))
+    override: Object = item["spec"]["metrics"][0]["overrides"][0]
+    return override
+
+
+@mutation("spans hold cookies", "no-credentials-recorded")
+def _(o: Objects) -> None:
+    tags = _mesh_wide(o)["spec"]["tracing"][0].setdefault("customTags", {})
+    tags["session"] = {"header": {"name": "cookie"}}
+
+
+@mutation("the access log switched off", "telemetry-on")
+def _(o: Objects) -> None:
+    _mesh_wide(o)["spec"]["accessLogging"] = [{"disabled": True}]
+
+
+@mutation("traces switched off", "telemetry-on")
+def _(o: Objects) -> None:
+    _mesh_wide(o)["spec"]["tracing"] = [{"disableSpanReporting": True}]
+
+
+@mutation("no access log anywhere", "access-log-configured")
+def _(o: Objects) -> None:
+    mesh_config(o, lambda config: config["defaultProviders"].pop("accessLogging"))
+    for item in every(o, "Telemetry"):
+        item["spec"].pop("accessLogging", None)
+
+
+# EnvoyFilters
+
+
+@mutation("a filter before the router without naming it", "envoy-filter-anchored")
+def _(o: Objects) -> None:
+    for entry in patches(o, "ratelimit.v3.RateLimit"):
+        entry["match"]["listener"]["filterChain"]["filter"].pop("subFilter", None)
+
+
+@mutation("an EnvoyFilter without priority", "envoy-filter-anchored")
+def _(o: Objects) -> None:
+    filter_of(o, "ratelimit.v3.RateLimit")["spec"].pop("priority", None)
+
+
+@mutation("an EnvoyFilter for one proxy version", "envoy-filter-anchored")
+def _(o: Objects) -> None:
+    patches(o, "ratelimit.v3.RateLimit")[0]["match"]["proxy"] = {"proxyVersion": r"^1\.31.*"}
+
+
+@mutation("token checks removed by an EnvoyFilter", "envoy-filter-keeps-guards")
+def _(o: Objects) -> None:
+    anchor = {
+        "name": "envoy.filters.network.http_connection_manager",
+        "subFilter": {"name": "envoy.filters.http.jwt_authn"},
+    }
+    entry = {
+        "applyTo": "HTTP_FILTER",
+        "match": {"context": "GATEWAY", "listener": {"filterChain": {"filter": anchor}}},
+        "patch": {"operation": "REMOVE"},
+    }
+    filter_of(o, "ratelimit.v3.RateLimit")["spec"]["configPatches"].append(entry)
+
+
+@mutation("authorization off for a route by an EnvoyFilter", "envoy-filter-keeps-guards")
+def _(o: Objects) -> None:
+    value = {"typed_per_filter_config": {"envoy.filters.http.rbac": {"disabled": True}}}
+    entry = {
+        "applyTo": "HTTP_ROUTE",
+        "match": {"context": "GATEWAY"},
+        "patch": {"operation": "MERGE", "value": value},
+    }
+    filter_of(o, "ratelimit.v3.RateLimit")["spec"]["configPatches"].append(entry)
+
+
+@mutation("the body limit on every route", "streams-not-buffered")
+def _(o: Objects) -> None:
+    for entry in patches(o, "buffer.v3.Buffer"):
+        entry["patch"]["value"].pop("disabled", None)
+
+
+@mutation("the body limit on a WebSocket route", "streams-not-buffered")
+def _(o: Objects) -> None:
+    socket = route(o, lambda r: str(r.get("timeout")) == "3600s" and "name" in r)
+    inserted = patches(o, "buffer.v3.Buffer")[0]["patch"]["value"]["name"]
+    limit = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+        "buffer": {"max_request_bytes": 1024},
+    }
+    entry = {
+        "applyTo": "HTTP_ROUTE",
+        "match": {
+            "context": "GATEWAY",
+            "routeConfiguration": {"vhost": {"route": {"name": socket["name"]}}},
+        },
+        "patch": {"operation": "MERGE", "value": {"typed_per_filter_config": {inserted: limit}}},
+    }
+    filter_of(o, "buffer.v3.Buffer")["spec"]["configPatches"].append(entry)
+
+
+def _asked(entry: Object) -> Object:
+    service: Object = entry["patch"]["value"]["typed_config"]["rate_limit_service"]
+    grpc: Object = service["grpc_service"]["envoy_grpc"]
+    return grpc
+
+
+@mutation("the rate-limit cluster is Redis", "rate-limit-asks-service")
+def _(o: Objects) -> None:
+    redis = one(o, "Service", lambda s: any(p["port"] == 6379 for p in s["spec"]["ports"]))
+    cluster = f"outbound|6379||{name(redis)}.{namespace(redis)}.svc.cluster.local"
+    for entry in patches(o, "ratelimit.v3.RateLimit"):
+        _asked(entry)["cluster_name"] = cluster
+
+
+@mutation("the rate-limit cluster is nothing", "rate-limit-asks-service")
+def _(o: Objects) -> None:
+    for entry in patches(o, "ratelimit.v3.RateLimit"):
+        _asked(entry)["cluster_name"] = "rate_limit_cluster"
+
+
+@mutation("the local limit is not enforced", "local-limit-works")
+def _(o: Objects) -> None:
+    for entry in patches(o, "local_ratelimit.v3.LocalRateLimit"):
+        entry["patch"]["value"]["typed_config"].pop("filter_enforced")
+
+
+@mutation("the local limit forgets clients", "local-limit-works")
+def _(o: Objects) -> None:
+    for entry in patches(o, "local_ratelimit.v3.LocalRateLimit"):
+        entry["patch"]["value"]["typed_config"].pop("max_dynamic_descriptors")
+
+
+@mutation("a local limit that limits nothing", "local-limit-works")
+def _(o: Objects) -> None:
+    bucket = {"max_tokens": 10**9, "tokens_per_fill": 10**9, "fill_interval": "1s"}
+    for entry in patches(o, "local_ratelimit.v3.LocalRateLimit"):
+        for descriptor in entry["patch"]["value"]["typed_config"]["descriptors"]:
+            descriptor["token_bucket"] = bucket
+
+
+# Injection
+
+
+@mutation("injection off for the applications' namespace", "namespace-injected")
+def _(o: Objects) -> None:
+    item = one(o, "Namespace", lambda n: name(n) == apps(o))
+    item["metadata"]["labels"]["istio-injection"] = "disabled"
+
+
+@mutation("two injection labels", "namespace-injected")
+def _(o: Objects) -> None:
+    item = one(o, "Namespace", lambda n: name(n) == apps(o))
+    item["metadata"]["labels"]["istio.io/rev"] = "canary"
+
+
+@mutation("injection off for a pod, by label", "pod-injected")
+def _(o: Objects) -> None:
+    pod_template(o)["metadata"].setdefault("labels", {})["sidecar.istio.io/inject"] = "false"
+
+
+@mutation("injection off for a pod, by annotation", "pod-injected")
+def _(o: Objects) -> None:
+    pod_template(o)["metadata"].setdefault("annotations", {})["sidecar.istio.io/inject"] = "false"
+
+
+@mutation("a pod on the host's network", "pod-injected")
+def _(o: Objects) -> None:
+    pod_template(o)["spec"]["hostNetwork"] = True
+
+
+def _excluding(setting: str, value: str) -> None:
+    key = f"traffic.sidecar.istio.io/{setting}"
+
+    @mutation(f"around the proxy: {setting}", "traffic-not-excluded")
+    def _(o: Objects) -> None:
+        pod_template(o)["metadata"].setdefault("annotations", {})[key] = value
+
+
+_excluding("excludeInboundPorts", "8080")
+_excluding("excludeOutboundPorts", "443")
+_excluding("excludeOutboundIPRanges", "10.0.0.0/8")
+_excluding("includeInboundPorts", "")
+_excluding("includeOutboundIPRanges", "10.1.0.0/16")
+
+
+@mutation("an application as the proxy's user", "pod-uid")
+def _(o: Objects) -> None:
+    pod_template(o)["spec"]["containers"][0].setdefault("securityContext", {})["runAsUser"] = 1337
+
+
+@mutation("a gateway that nobody injects", "proxy-image-injected")
+def _(o: Objects) -> None:
+    item = one(
+        o,
+        "Deployment",
+        lambda d: any(
+            c.get("image") == "auto" for c in d["spec"]["template"]["spec"]["containers"]
+        ),
+    )
+    item["spec"]["template"]["metadata"]["labels"]["sidecar.istio.io/inject"] = "false"
+
+
+@mutation("Redis without a NetworkPolicy", "outside-guarded")
+def _(o: Objects) -> Objects:
+    return without(o, *every(o, "NetworkPolicy"))
+
+
+@mutation("Redis open to every pod", "network-policy-narrow")
+def _(o: Objects) -> None:
+    one(o, "NetworkPolicy")["spec"]["ingress"][0].pop("from")
+
+
+@mutation("Redis open to every namespace", "network-policy-narrow")
+def _(o: Objects) -> None:
+    one(o, "NetworkPolicy")["spec"]["ingress"][0]["from"] = [{"namespaceSelector": {}}]
+
+
+@mutation("a password as an environment variable", "no-secret-in-clear")
+def _(o: Objects) -> None:
+    container = pod_template(o)["spec"]["containers"][0]
+    container.setdefault("env", []).append({"name": "REDIS_PASSWORD", "value": "hunter22"})
+
+
+# Egress
+
+
+@mutation("a Sidecar that hears of everything", "sidecar-scoped")
+def _(o: Objects) -> None:
+    one(o, "Sidecar", lambda s: bool(s["spec"].get("egress")))["spec"]["egress"][0]["hosts"] = [
+        "*/*"
+    ]
+
+
+@mutation("egress to every host of a domain", "egress-host-exact")
+def _(o: Objects) -> None:
+    one(o, "ServiceEntry")["spec"]["hosts"] = ["*.example.com"]
+
+
+@mutation("egress to wherever the caller says", "egress-host-exact")
+def _(o: Objects) -> None:
+    one(o, "ServiceEntry")["spec"]["resolution"] = "NONE"
+
+
+@mutation("egress in plain text", "egress-encrypted")
+def _(o: Objects) -> None:
+    port = one(o, "ServiceEntry")["spec"]["ports"][0]
+    port.update(number=80, name="http", protocol="HTTP")
+
+
+@mutation("an egress host known to every namespace", "egress-private")
+def _(o: Objects) -> None:
+    one(o, "ServiceEntry")["spec"].pop("exportTo")
+
+
+@mutation("Istio's validation switched to Ignore", "webhook-fails-closed")
+def _(o: Objects) -> None:
+    item = one(o, "ValidatingWebhookConfiguration")
+    for webhook in item["webhooks"]:
+        webhook["failurePolicy"] = "Ignore"
