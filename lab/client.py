@@ -265,6 +265,10 @@ async def _grpc(request: Request) -> Reply:
     import grpc
     import grpc.aio
 
+    host, _, port = request.address.rpartition(":")
+    # gRPC's own resolver asks DNS servers before it looks into the hosts file.
+    found = await asyncio.get_running_loop().getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    address = f"{found[0][4][0]}:{port}"
     options = [
         ("grpc.default_authority", request.authority),
         ("grpc.enable_retries", 0),
@@ -274,9 +278,9 @@ async def _grpc(request: Request) -> Reply:
     if request.tls:
         with open(request.tls.ca, "rb") as file:  # noqa: PTH123 - small and local
             credentials = grpc.ssl_channel_credentials(file.read())
-        channel = grpc.aio.secure_channel(request.address, credentials, options=options)
+        channel = grpc.aio.secure_channel(address, credentials, options=options)
     else:
-        channel = grpc.aio.insecure_channel(request.address, options=options)
+        channel = grpc.aio.insecure_channel(address, options=options)
     async with channel:
         metadata = tuple((name.lower(), value) for name, value in request.headers)
         body = request.body.encode("latin-1")

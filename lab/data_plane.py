@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from lab.infrastructure import UNDECLARED_HOST, Certificate, objects
+from lab.infrastructure import LABELS, UNDECLARED_HOST, Certificate, objects
 from lab.lab import Lab
 from lab.network import INTERNET
 from lab.node.init import BRIDGE_ADDRESS
@@ -19,6 +19,8 @@ from model.access import Catalogue
 from model.settings import Settings
 
 PROGRAMS = ("pilot-agent", "envoy", "echo-server", "ratelimit", "redis-server")
+OWN = ",".join(f"{name}={value}" for name, value in LABELS.items())
+"""Selects the lab's own Deployments."""
 
 
 class DataPlane:
@@ -46,7 +48,13 @@ class DataPlane:
                 *objects(self.settings, self.issuers, self.certificate),
             ]
         )
-        return self.lab.parts.start(self._kubelet())
+        started = self.lab.parts.start(self._kubelet())
+        # istiod fetches the issuers' keys as soon as it knows of them, and remembers a failure.
+        until("the lab's own pods", self._check_own_ready, within=60, every=0.25)
+        return started
+
+    def _check_own_ready(self) -> None:
+        self._check_ready(f"--selector={OWN}")
 
     @property
     def outside_hosts(self) -> tuple[str, ...]:
@@ -80,9 +88,10 @@ class DataPlane:
         """
         until("all pods ready", self._check_ready, within=seconds, every=0.5)
 
-    def _check_ready(self) -> None:
+    def _check_ready(self, *selection: str) -> None:
         missing = []
-        for deployment in self.lab.kubectl.get("deployments", "--all-namespaces")["items"]:
+        found = self.lab.kubectl.get("deployments", "--all-namespaces", *selection)["items"]
+        for deployment in found:
             ready, wanted = readiness(deployment)
             if ready < wanted:
                 metadata = deployment["metadata"]

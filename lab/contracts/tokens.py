@@ -121,9 +121,8 @@ def _refused(facts: Facts, name: str, token: str) -> Contract:
 
 def _bad_tokens(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "expired", facts.token(lifetime=-3600)
-    now_and_later = {"nbf": 4_000_000_000, "exp": 4_000_003_600}
-    yield "not-yet-valid", facts.token(**now_and_later)
-    stranger = RSAKey.generate_key(2048, {"kid": facts.issuers.key(0).kid, "use": "sig"})
+    yield "not-yet-valid", facts.token(nbf=4_000_000_000, exp=4_000_003_600)
+    stranger = RSAKey.generate_key(2048, {"kid": facts.issuers.key(0).kid or "", "use": "sig"})
     yield "wrong-key", facts.token(key=stranger)
     yield "other-issuers-key", facts.token(issuer=0, key=facts.issuers.key(1))
     yield "unlisted-issuer", facts.token(iss="https://evil.example")

@@ -132,6 +132,9 @@ def istiod(program: Path, kubeconfig: Path, manifests: list[Manifest], inputs: s
             "KUBECONFIG": str(kubeconfig),
             "TOKEN_ISSUER": ISSUER,
             "AUDIENCE": "istio-ca",
+            # The lab's token issuers are pods, which may start after istiod has asked for their
+            # keys; by default it would ask again after 20 minutes.
+            "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL": "10s",
         }
         | UPSTREAM_ENVOY,
         inputs=inputs,
