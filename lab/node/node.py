@@ -132,20 +132,24 @@ class Node:
         With process 1 the kernel ends the rest; a second look ends what never got so far.
         """
         doomed = list(self.processes())
-        init = self.init()
-        for process in [init] if init else []:
-            _kill(process)
-        _, alive = psutil.wait_procs(doomed, timeout=10)
-        for process in alive:
-            _kill(process)
+        if (init := self.init()) is not None:
+            _kill(init)
+            psutil.wait_procs(doomed, timeout=5)
         try:
             Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.1), retry=retry_if_result(bool))(
-                lambda: list(self.processes())
+                self._killed
             )
         except RetryError as error:
             left = error.last_attempt.result()
             raise LabError(f"these processes of the lab would not end: {left}") from None
         return len(doomed)
+
+    def _killed(self) -> list[psutil.Process]:
+        """Kill what is there; what was there. A process being started may have forked meanwhile."""
+        left = list(self.processes())
+        for process in left:
+            _kill(process)
+        return left
 
     def _log(self, part: str) -> BinaryIO:
         self.directory.create()

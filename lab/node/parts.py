@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import socket
@@ -14,8 +15,8 @@ from typing import BinaryIO
 import psutil
 
 from lab.directory import LabDirectory
-from lab.errors import LabError
 from lab.node.node import Node
+from lab.waiting import NotYet, until
 
 PART = "VOICEMESH_PART"
 """Environment variable of a part's processes: its name."""
@@ -82,7 +83,7 @@ class Parts:
             | {"VOICEMESH_SOCKETS": ",".join(f"{name}={fd}" for name, fd in given.items())}
         )
         with _opened(self.directory.log(part.name)) as log:
-            subprocess.Popen(
+            door = subprocess.Popen(
                 self.node.entered(part.command, cwd=self.directory.work(part.name)),
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -91,19 +92,29 @@ class Parts:
                 pass_fds=list(given.values()),
                 start_new_session=True,
             )
+
+        def entered() -> None:
+            # The door is nsenter, then a shell; found again is only the program itself.
+            if door.poll() is None and self.find(part) is None:
+                raise NotYet("still on its way into the node")
+
+        until(f"{part.name} in the node", entered, within=10, every=0.01)
         return True
 
     def stop(self, name: str) -> None:
         """End every process of a part. Raises LabError if one of them does not end."""
-        doomed = list(self._of(name))
-        for process in doomed:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        _, alive = psutil.wait_procs(doomed, timeout=10)
-        if alive:
-            raise LabError(f"{name}: these processes would not end: {alive}")
+
+        def gone() -> None:
+            doomed = list(self._of(name))
+            for process in doomed:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(doomed, timeout=2)
+            # Looked for again: one that was just being started may have forked meanwhile.
+            if doomed:
+                raise NotYet(str(doomed))
+
+        until(f"processes of {name} ended", gone, within=10, every=0.01)
 
     def alive(self, name: str) -> bool:
         """True if any process of a part lives, one that is just being started included."""
