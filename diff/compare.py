@@ -32,15 +32,21 @@ def diff_objects(
     changed = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     if not changed:
         return Diff((), (), tuple(notes))
+    pairs = {key: redacted(before.get(key), after.get(key)) for key in changed}
+    # What is told of fields is told of redacted ones; policies are judged as they are.
+    shown = (
+        [pairs[key][0] if key in pairs else item for key, item in before.items()],
+        [pairs[key][1] if key in pairs else item for key, item in after.items()],
+    )
     views = (MeshObjects(old), MeshObjects(new))
     sections = (
         access.section(*views),
-        mutual_tls.section(old, new, views),
-        routing.section(old, new),
-        rate_limits.section(old, new),
-        telemetry.section(old, new),
+        mutual_tls.section(*shown, views),
+        routing.section(*shown),
+        rate_limits.section(*shown),
+        telemetry.section(*shown),
     )
-    objects = tuple(_object_change(key, before.get(key), after.get(key)) for key in sorted(changed))
+    objects = tuple(_object_change(key, *pairs[key]) for key in sorted(changed))
     return Diff(sections, objects, tuple(notes), _counts(objects))
 
 
@@ -59,10 +65,9 @@ def _keyed(objects: Iterable[Object]) -> dict[Key, Object]:
     return found
 
 
-def _object_change(key: Key, old: Object | None, new: Object | None) -> ObjectChange:
+def _object_change(key: Key, left: Object | None, right: Object | None) -> ObjectChange:
     _, kind, namespace, name = key
-    left, right = redacted(old, new)
-    status = Status.ADDED if old is None else Status.REMOVED if new is None else Status.CHANGED
+    status = Status.ADDED if left is None else Status.REMOVED if right is None else Status.CHANGED
     lines = difflib.unified_diff(_yaml(left), _yaml(right), lineterm="", n=CONTEXT)
     return ObjectChange(kind, namespace, name, status, tuple(lines)[2:])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from diff.changes import Change, Effect
@@ -57,7 +58,29 @@ def _grouped(changes: Iterable[Change]) -> list[Change]:
     groups: dict[Change, list[str]] = {}
     for change in sorted(changes, key=lambda c: (order.index(c.effect), c.subject)):
         groups.setdefault(replace(change, subject=""), []).append(change.subject)
-    return [replace(change, subject="; ".join(subjects)) for change, subjects in groups.items()]
+    return [replace(change, subject=together(subjects)) for change, subjects in groups.items()]
+
+
+SUBJECTS = 12
+"""How many subjects of one line are named."""
+
+
+def together(subjects: Sequence[str]) -> str:
+    """Several subjects as one text; those with the same first words say these once."""
+    shown = [subject.split(" ") for subject in subjects[:SUBJECTS]]
+    groups: dict[str, list[list[str]]] = {}
+    for words in shown:
+        groups.setdefault(words[0], []).append(words)
+    texts = []
+    for group in groups.values():
+        alike = takewhile(lambda words: len(set(words)) == 1, zip(*group, strict=False))
+        shared = [words[0] for words in alike]
+        rest = [" ".join(words[len(shared) :]) or "(itself)" for words in group]
+        first = " ".join(shared)
+        texts.append(first if len(group) == 1 else f"{first}: {', '.join(rest)}")
+    if len(subjects) > SUBJECTS:
+        texts.append(f"and {len(subjects) - SUBJECTS} more")
+    return "; ".join(texts)
 
 
 LONG_LIST = 3
@@ -132,6 +155,8 @@ def scalar(value: Any) -> str:
     """A scalar as YAML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value)
 
 

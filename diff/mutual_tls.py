@@ -43,6 +43,7 @@ _MESH_SETTINGS = (
     "trustDomainAliases",
     "discoverySelectors",
     "caCertificates",
+    "defaultConfig.gatewayTopology",
 )
 
 
@@ -64,6 +65,9 @@ def judge(field: str, before: str | None, after: str | None) -> Effect:
         if before in scale and after in scale:
             return Effect.WEAKER if scale.index(after) < scale.index(before) else Effect.STRICTER
         return Effect.WEAKER
+    if field.endswith("numTrustedProxies"):
+        # One proxy too many, and clients write the address that lists are compared with.
+        return Effect.WEAKER if int(after or 0) > int(before or 0) else Effect.STRICTER
     if "cipher" in field and before is not None and after is not None:
         gained = set(after.split(", ")) - set(before.split(", "))
         return Effect.WEAKER if gained else Effect.STRICTER
@@ -158,5 +162,8 @@ def mesh_settings(objects: Iterable[Object], keys: Sequence[str]) -> Iterator[Fa
         config = yaml.safe_load(text)
         if isinstance(config, Mapping):
             for key in keys:
-                for path, value in flat(config.get(key), key):
+                found: Any = config
+                for part in key.split("."):
+                    found = found.get(part) if isinstance(found, Mapping) else None
+                for path, value in flat(found, key):
                     yield Fact("meshConfig", path, value)

@@ -92,13 +92,13 @@ def _limits(subject: str, value: Any, where: str) -> Iterator[Fact]:
         return
     for key, inner in value.items():
         if key in _BUCKET and isinstance(inner, Mapping):
-            yield Fact(subject, f"{where} requests".strip(), _bucket(inner))
+            yield Fact(f"{subject} {where}".strip(), "requests", _bucket(inner))
         elif key in _BODY:
             number = inner.get("value") if isinstance(inner, Mapping) else inner
-            yield Fact(subject, f"{where} largest body".strip(), f"{number} bytes")
+            yield Fact(f"{subject} {where}".strip(), "largest body", f"{number} bytes")
         elif key in _FAILURE | _STREAM | _BYPASS:
             number = inner.get("value") if isinstance(inner, Mapping) else inner
-            yield Fact(subject, f"{where} {key}".strip(), scalar(number))
+            yield Fact(f"{subject} {where}".strip(), key, scalar(number))
         elif key == "descriptors" and isinstance(inner, list):
             for descriptor in inner:
                 yield from _limits(subject, descriptor, f"{where} {_entries(descriptor)}".strip())
@@ -152,12 +152,12 @@ def _service_limits(subject: str, name: str, text: str) -> Iterator[Fact]:
                 rate = f"{limit.get('requests_per_unit')} per {limit.get('unit')}"
                 if limit.get("unlimited"):
                     rate = "unlimited"
-                yield Fact(f"{subject} domain {domain}", place, rate)
+                yield Fact(f"{subject} domain {domain} {place}", "requests", rate)
                 others = {k: v for k, v in limit.items() if k not in ("unit", "requests_per_unit")}
                 for path, value in flat(others):
-                    yield Fact(f"{subject} domain {domain}", f"{place} {path}", value)
+                    yield Fact(f"{subject} domain {domain} {place}", path, value)
             if descriptor.get("shadow_mode"):
-                yield Fact(f"{subject} domain {domain}", f"{place} shadow_mode", "true")
+                yield Fact(f"{subject} domain {domain} {place}", "shadow_mode", "true")
             yield from walk(descriptor.get("descriptors"), place)
 
     yield from walk(config.get("descriptors"), "")

@@ -13,7 +13,11 @@ from typing import Any
 SAME, BEFORE, AFTER = "(redacted)", "(redacted, before)", "(redacted, after)"
 
 _WORDS = r"pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|api[-_]?key|private[-_]?key"
-_WORDS += r"|access[-_]?key(?:[-_]?id)?|client[-_]?secret|auth[-_]?key|signing[-_]?key"
+_WORDS += (
+    r"|authorization|access[-_]?key(?:[-_]?id)?|client[-_]?secret|auth[-_]?key|signing[-_]?key"
+)
+_HEADER_KEY = re.compile(r"^request\.headers\[(?P<name>.*)\]$")
+_STRING_MATCH = frozenset({"exact", "prefix", "regex"})
 _SECRET_NAME = re.compile(rf"(?:^|[-_.a-z0-9])(?:{_WORDS})s?$", re.IGNORECASE)
 _PASSWORD_NAME = re.compile(r"pass(?:word|wd|phrase)?s?$|pwd$|secrets?$", re.IGNORECASE)
 _ENV_NAME = re.compile(rf"(?:{_WORDS}|(?:^|_)KEY(?:$|_))", re.IGNORECASE)
@@ -36,7 +40,7 @@ def redacted(old: Any, new: Any) -> tuple[Any, Any]:
 
 def _pair(old: Any, new: Any, name: str, *, everything: bool) -> tuple[Any, Any]:
     if isinstance(old, Mapping) or isinstance(new, Mapping):
-        return _mappings(old, new, everything=everything)
+        return _mappings(old, new, name, everything=everything)
     if isinstance(old, list) or isinstance(new, list):
         return _lists(old, new, name, everything=everything)
     if name and _SECRET_NAME.search(name):
@@ -44,18 +48,23 @@ def _pair(old: Any, new: Any, name: str, *, everything: bool) -> tuple[Any, Any]
     return _texts(old, new)
 
 
-def _mappings(old: Any, new: Any, *, everything: bool) -> tuple[Any, Any]:
+def _mappings(old: Any, new: Any, name: str, *, everything: bool) -> tuple[Any, Any]:
     was = old if isinstance(old, Mapping) else {}
     becomes = new if isinstance(new, Mapping) else {}
     left: dict[Any, Any] = {}
     right: dict[Any, Any] = {}
     env = _ENV_NAME.search(str(becomes.get("name", was.get("name", ""))))
+    header = _HEADER_KEY.match(str(becomes.get("key", was.get("key", ""))))
+    compared = header is not None and _SECRET_NAME.search(header["name"]) is not None
+    matched = bool(name) and _SECRET_NAME.search(name) is not None
     for key in dict.fromkeys((*was, *becomes)):
         a, b = was.get(key), becomes.get(key)
         if everything and key in ("data", "stringData"):
             x, y = _all_hidden(a, b)
-        elif key == "value" and env:
+        elif (key == "value" and env) or (key in _STRING_MATCH and matched):
             x, y = _hidden(a, b)
+        elif key in ("values", "notValues") and compared:
+            x, y = (_each_hidden(side, a == b, mark) for side, mark in ((a, BEFORE), (b, AFTER)))
         else:
             x, y = _pair(a, b, str(key), everything=False)
         if key in was:
@@ -109,6 +118,10 @@ def _all_hidden(old: Any, new: Any) -> tuple[Any, Any]:
         {key: pairs[key][0] for key in was} if old is not None else None,
         {key: pairs[key][1] for key in becomes} if new is not None else None,
     )
+
+
+def _each_hidden(values: Any, same: bool, mark: str) -> Any:
+    return [SAME if same else mark for _ in values] if isinstance(values, list) else values
 
 
 def _hidden(old: Any, new: Any, *, numbers: bool = True) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from semantics.witnesses import (
     OTHER_VALUE,
 )
 
+_SECRET = re.compile(r"auth|token|key|secret|cookie|password|credential", re.IGNORECASE)
+"""Headers whose values are not written out."""
 SHOWN = 6
 """How many values of a list are written out."""
 
@@ -134,6 +137,8 @@ def _header_text(name: str, values: Sequence[Any]) -> str:
     if not present:
         return f"without header {name}"
     named = [v for v in present if v != OTHER_VALUE]
+    if named and _SECRET.search(name):
+        named = ["a certain value"]
     text = f"header {name}: {listed(named) if named else 'any other value'}"
     return text + (" or none" if None in values else "")
 

@@ -13,6 +13,7 @@ from diff.as_json import as_json
 from diff.compare import diff_objects
 from diff.markdown import markdown
 from diff.redaction import AFTER, BEFORE, SAME, redacted
+from tests.unit.semantics.mesh_objects import item
 
 SECRET = "hunter2-hunter2"
 OTHER = "correct-horse-battery"
@@ -46,6 +47,11 @@ HOLDERS: dict[str, Any] = {
     "a JSON file in a ConfigMap": lambda s: _object(data={"a.json": f'{{"api_key": "{s}"}}'}),
     "an address": lambda s: _object(data={"url": f"redis://user:{s}@redis:6379/0"}),
     "a bearer header": lambda s: _object(data={"header": f"Authorization: Bearer {s}"}),
+    "a header that is set": lambda s: _object(spec={"set": {"authorization": s}}),
+    "a header that is matched": lambda s: _object(spec={"headers": {"x-api-key": {"exact": s}}}),
+    "a header that a policy compares": lambda s: _object(
+        spec={"when": [{"key": "request.headers[x-auth-token]", "values": [s, "b"]}]}
+    ),
     "a private key": lambda s: _object(
         data={"k": f"-----BEGIN EC PRIVATE KEY-----\n{s}\n-----END EC PRIVATE KEY-----"}
     ),
@@ -87,6 +93,25 @@ def test_no_form_of_a_difference_shows_it(name: str, form: Any) -> None:
         text = form(diff_objects(before, after))
         for secret in (old, new):
             assert secret is None or _plain(name, secret) not in text
+
+
+@pytest.mark.parametrize("form", [lambda d: markdown(d, "prod"), as_json], ids=["markdown", "json"])
+def test_no_section_shows_a_secret_either(form: Any) -> None:
+    def objects(secret: str) -> list[dict[str, Any]]:
+        headers = {"request": {"set": {"authorization": f"Bearer {secret}", "x-api-key": secret}}}
+        route = {"route": [{"destination": {"host": "web"}}], "headers": headers}
+        match = {"when": [{"key": "request.headers[x-api-key]", "values": [secret]}]}
+        tags = [{"customTags": {"vendor": {"literal": {"value": f"token={secret}"}}}}]
+        return [
+            item("VirtualService", "v", {"hosts": ["a"], "http": [route]}),
+            item("AuthorizationPolicy", "p", {"rules": [match]}),
+            item("Telemetry", "t", {"tracing": tags}),
+        ]
+
+    diff = diff_objects(objects(SECRET), objects(OTHER))
+    assert [s.key for s in diff.sections if s.changes] == ["access", "routes", "telemetry"]
+    for secret in (SECRET, OTHER):
+        assert secret not in form(diff)
 
 
 @pytest.mark.parametrize(

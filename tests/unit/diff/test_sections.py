@@ -9,6 +9,7 @@ import yaml
 
 from diff.changes import Change, Effect
 from diff.compare import diff_objects
+from diff.facts import together
 from tests.unit.semantics.mesh_objects import ROOT, item
 
 WEAKER, STRICTER, NEUTRAL = Effect.WEAKER, Effect.STRICTER, Effect.NEUTRAL
@@ -118,6 +119,12 @@ TLS: dict[str, tuple[list[Any], list[Any], str, Effect]] = {
         [_mesh(outboundTrafficPolicy={"mode": "REGISTRY_ONLY"})],
         [_mesh(outboundTrafficPolicy={"mode": "ALLOW_ANY"})],
         "outboundTrafficPolicy.mode",
+        WEAKER,
+    ),
+    "one more trusted proxy": (
+        [_mesh(defaultConfig={"gatewayTopology": {"numTrustedProxies": 1}})],
+        [_mesh(defaultConfig={"gatewayTopology": {"numTrustedProxies": 2}})],
+        "defaultConfig.gatewayTopology.numTrustedProxies",
         WEAKER,
     ),
     "less normalization": (
@@ -293,3 +300,21 @@ def test_a_newer_version_of_the_same_object_is_a_change_of_it() -> None:
     old = {"apiVersion": "security.istio.io/v1beta1", **_peer("STRICT")}
     new = {"apiVersion": "security.istio.io/v1", **_peer("STRICT")}
     assert [str(o.status) for o in diff_objects([old], [new]).objects] == ["changed"]
+
+
+@pytest.mark.parametrize(
+    ("subjects", "expected"),
+    [
+        (["a"], "a"),
+        (["x a", "x b"], "x: a, b"),
+        (["x", "x b"], "x: (itself), b"),
+        (["a", "b c"], "a; b c"),
+        (["h /a", "h /b", "g /a"], "h: /a, /b; g /a"),
+        (
+            [f"x {n}" for n in range(14)],
+            "x: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11; and 2 more",
+        ),
+    ],
+)
+def test_subjects_that_changed_alike_are_told_together(subjects: list[str], expected: str) -> None:
+    assert together(subjects) == expected

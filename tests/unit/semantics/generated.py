@@ -52,6 +52,12 @@ PATHS = (
     "/a?q=/admin",
     "/a/b.json",
 )
+PATH_PARTS = (
+    *("/", "/", "/", "//", "/./", "/../", "\\", "%2F", "%2f", "%5C"),
+    *("a", "ab", "admin", "users", "7", "mail", "b.json", "A"),
+    *(".", "..", "%2e", "%2E%2e", "%61", "%41", "%25", "%20", ";v=1", "~", "=", "?q=/admin"),
+)
+"""Pieces of paths that someone tries who wants around a rule."""
 HEADERS = ("x-env", "x-tenant")
 HEADER_VALUES = ("prod", "production", "test", "")
 ROLES = ("admin", "user", "super-admin")
@@ -258,10 +264,14 @@ def _request(rng: random.Random) -> Request:
         port=rng.choice(PORTS),
         host=rng.choice(HOSTS),
         method=rng.choice(METHODS),
-        path=rng.choice(PATHS),
+        path=rng.choice(PATHS) if rng.random() < 0.6 else _odd_path(rng),
         headers=headers,
         token=_token(rng) if rng.random() < 0.6 else None,
     )
+
+
+def _odd_path(rng: random.Random) -> str:
+    return "/" + "".join(rng.choice(PATH_PARTS) for _ in range(rng.randint(1, 6)))
 
 
 def _token(rng: random.Random) -> Token:
