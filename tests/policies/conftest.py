@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.policies.mutants import Objects
 from tests.policies.mutations import rendered
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tests.policies.mutants import MUTATIONS, Mutation, NothingToMutate, Objects
-from tests.policies.mutations import Result, table
 
 from policies.catalogue import BY_ID, POLICIES
 from policies.run import check
+from tests.policies.mutants import MUTATIONS, Mutation, NothingToMutate, Objects
+from tests.policies.mutations import Result, table
 
 
 @pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
