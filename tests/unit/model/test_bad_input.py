@@ -94,6 +94,16 @@ SETTINGS: dict[str, tuple[Edit, str]] = {
         put(f"{_IDENTITY}.weights", {}),
         f"{KEY}{_IDENTITY}.weights: {{}}: the length is 0, at least 1 is needed",
     ),
+    "tenant limit on a route without tenants": (
+        put("rateLimits.routes", {"/health": {"requests": 1, "unit": "second"}}),
+        f"{KEY}rateLimits.routes./health: /health is public: there is no tenant to count its"
+        " requests by",
+    ),
+    "closed on failure without a limit": (
+        put("rateLimits.closedOnFailure", ["/ready", "/api/v1/auth"]),
+        f"{KEY}rateLimits.closedOnFailure./ready: /ready is public: there is no tenant to count"
+        " its requests by",
+    ),
     "unknown service in traffic": (
         put("traffic.billing", {"weights": {"v1": 100}}),
         f"{KEY}traffic.billing: 'billing' is not a service (services: {_SERVICES})",
