@@ -8,6 +8,7 @@ are given inline and every request that gets through is answered 200 on the spot
 
 from __future__ import annotations
 
+import functools
 import queue
 import subprocess
 import time
@@ -78,24 +79,29 @@ def inbound(xds: str, namespace: str, apps: Iterable[str]) -> dict[str, Listener
     """The inbound listener that istiod makes for a pod of each app."""
     names = list(apps)
     channel = grpc.insecure_channel(xds, options=[("grpc.max_receive_message_length", -1)])
-    stream = channel.stream_stream(
+    stream: Any = channel.stream_stream(
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
         request_serializer=bytes,
-        response_deserializer=DiscoveryResponse.parse,
     )
 
-    def ask(number: int) -> Listener:
+    def ask(number: int) -> bytes:
         asked: queue.Queue[DiscoveryRequest | None] = queue.Queue()
         asked.put(_request(namespace, names[number], number))
         call = stream(iter(asked.get, None), timeout=60)
-        response = next(iter(call))
+        answer: bytes = next(iter(call))
         asked.put(None)
         call.cancel()
-        listeners = (Listener.parse(resource.value) for resource in response.resources)
-        return next(each for each in listeners if each.name == "virtualInbound")
+        return answer
 
     with channel, ThreadPoolExecutor(16) as pool:
-        return dict(zip(names, pool.map(ask, range(len(names))), strict=True))
+        answers = list(pool.map(ask, range(len(names))))
+    # Parsed here: the message classes are built on first use, which threads must not race for.
+    return {name: _inbound(answer) for name, answer in zip(names, answers, strict=True)}
+
+
+def _inbound(answer: bytes) -> Listener:
+    listeners = (Listener.parse(each.value) for each in DiscoveryResponse.parse(answer).resources)
+    return next(each for each in listeners if each.name == "virtualInbound")
 
 
 def _request(namespace: str, app: str, number: int) -> DiscoveryRequest:
@@ -178,7 +184,20 @@ def _answering(filter_: Filter) -> Filter:
     if filter_.name != _HTTP_MANAGER:
         return filter_
     assert filter_.typed_config is not None
-    manager = HttpConnectionManager.parse(filter_.typed_config.value)
+    return Filter(
+        name=filter_.name,
+        typed_config=ProtobufAny(
+            type_url=filter_.typed_config.type_url,
+            value=_answering_manager(filter_.typed_config.value),
+        ),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _answering_manager(made: bytes) -> bytes:
+    """The HTTP connection manager with a route that answers; chains of a workload share one."""
+    manager = HttpConnectionManager.parse(made)
+    manager.stat_prefix = "agreement"
     manager.route_config = RouteConfiguration(
         name="all",
         virtual_hosts=[
@@ -197,10 +216,7 @@ def _answering(filter_: Filter) -> Filter:
     manager.http_filters = [f for f in manager.http_filters if not _istios_own(f.name)]
     manager.access_log = []
     manager.tracing = None
-    return Filter(
-        name=filter_.name,
-        typed_config=ProtobufAny(type_url=filter_.typed_config.type_url, value=bytes(manager)),
-    )
+    return bytes(manager)
 
 
 def _mutual_tls(tls: Mapping[str, str]) -> TransportSocket:
