@@ -23,6 +23,7 @@ VERBS = {
     "destroy": "cli.deploy:destroy",
     "check": "cli.check:check",
     "diff": "cli.diff:diff",
+    "verify": "cli.verify:verify",
     "lab": "cli.lab:lab_app",
 }
 """Where each verb is: a function, or an app with verbs of its own."""

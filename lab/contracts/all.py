@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lab.contracts import access, mtls, paths, routing, tenants, tokens
 from lab.contracts.contract import Contract
@@ -15,3 +15,12 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     """Every contract that holds for the stack under test."""
     for family in FAMILIES:
         yield from family.contracts(facts)
+
+
+def chosen(facts: Facts, only: Sequence[str]) -> list[Contract]:
+    """The contracts whose ids begin with one of the given texts; all where none is given."""
+    return [
+        contract
+        for contract in contracts(facts)
+        if not only or any(contract.id.startswith(text) for text in only)
+    ]

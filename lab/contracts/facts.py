@@ -14,6 +14,8 @@ from lab.tokens import Issuers, sign
 from model.access import Catalogue
 from model.settings import Settings
 
+_ECHO_WEBSOCKET = ("testwebsocket", "enabled")
+"""Tells the echo server to take the upgrade; proxies pay no attention to it."""
 TENANT, USER = "tenant-a", "user-1"
 
 
@@ -79,6 +81,6 @@ class Facts:
         host = self.settings.ws_host
         request = Request(
             address=f"{GATEWAY}:443", authority=host, path=path, kind="websocket",
-            headers=tuple(headers), tls=self.tls(host), messages=("hello",),
+            headers=(_ECHO_WEBSOCKET, *headers), tls=self.tls(host), messages=("hello",),
         )  # fmt: skip
         return replace(request, **more)

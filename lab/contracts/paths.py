@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from lab.contracts.contract import CLIENT, DENIED, GATEWAY, NOT_REACHED, Call, Contract, Expect
 from lab.contracts.facts import Facts
-from lab.exchange import Request, Tls
+from lab.exchange import Reply, Request, Tls
 
 DOCUMENT = "security.md"
 
@@ -26,10 +27,17 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         " and the service sees the path that was judged.",
         DOCUMENT,
         tuple(
-            Call(CLIENT, facts.api(path, method=method), Expect((400, 403, 404)))
-            for _, route, method in exposures
-            for path in _tricks(route.path, public)
+            # 200 only where the path ends up on the public route itself: the judge looks.
+            Call(
+                CLIENT,
+                facts.api(path, ("x-forwarded-for", f"198.19.{index}.{number}"), method=method),
+                Expect((200, 400, 403, 404)),
+            )
+            for index, (_, route, method) in enumerate(exposures)
+            for number, path in enumerate(_tricks(route.path, public), 1)
         ),
+        partial(_stayed_public, public),
+        safe=True,
     )
     readable = [
         (one, route, method)
@@ -98,6 +106,14 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         ),
     )
     yield from _tls(facts)
+
+
+def _stayed_public(public: str, replies: Sequence[Reply]) -> str | None:
+    for reply in replies:
+        seen = reply.echoed("URL") or "?"
+        if reply.status == 200 and not (seen == public or seen.startswith(f"{public}/")):
+            return f"{reply} without a token, the service saw {seen}"
+    return None
 
 
 def _tricks(path: str, public: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
 from lab.exchange import Reply
+from model.service import Route
 
 DOCUMENT = "traffic.md"
 
@@ -20,14 +21,9 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             continue
         calls = []
         for route in one.routes:
-            restricted = [r for r in route.restricted if not r.methods or "GET" in r.methods]
-            role = restricted[0].roles[0] if restricted else "user"
-            address = settings.authorization.admin_addresses[0].split("/")[0]
-            sent = facts.bearer(**{settings.authentication.role.claim: role})
-            if restricted:
-                sent = (*sent, ("x-forwarded-for", address))
             port = str(one.port(route.port).number)
             for method in (route.methods or ("GET", "POST"))[:2]:
+                sent = _rights(facts, route, method)
                 path = route.path if route.access == "public" else f"{route.path}/a/b?q=1%20x"
                 calls.append(
                     Call(
@@ -124,6 +120,16 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for host in (settings.api_host, settings.grpc_host)
         ),
     )
+
+
+def _rights(facts: Facts, route: Route, method: str) -> tuple[tuple[str, str], ...]:
+    """A token, and where the operation is restricted a role and an address that may."""
+    claim = facts.settings.authentication.role.claim
+    for rule in route.restricted:
+        if not rule.methods or method in rule.methods:
+            address = facts.settings.authorization.admin_addresses[0].split("/")[0]
+            return (*facts.bearer(**{claim: rule.roles[-1]}), ("x-forwarded-for", address))
+    return facts.bearer()
 
 
 def _on_port(port: str) -> Judge:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.clients import Clients
-from lab.contracts.contract import Contract
+from lab.contracts.contract import Call, Contract
 from lab.contracts.world import World
 from lab.exchange import Reply
 
@@ -46,24 +46,38 @@ def run(
 
 
 def _run(contract: Contract, world: World, clients: Clients) -> Outcome:
-    start = time.monotonic()
-    time.sleep(contract.pause)
     run_id = f"{int(time.time()) % 1_000_000}"
     numbers = [f"{contract.id}-{run_id}/{index}" for index, _ in enumerate(contract.calls)]
-    replies = _send(contract, numbers, world, clients)
-    problems = []
-    for call, number, reply in zip(contract.calls, numbers, replies, strict=True):
-        if unmet := call.expect.unmet(reply):
-            problems.append((f"{call}: {unmet}", number))
+
+    def explain(index: int) -> str:
+        return "; ".join(str(line) for line in world.logged(numbers[index]))
+
+    return judged(contract, lambda _: _send(contract, numbers, world, clients), explain)
+
+
+def judged(
+    contract: Contract,
+    send: Callable[[Sequence[Call]], list[Reply]],
+    explain: Callable[[int], str] = lambda _: "",
+) -> Outcome:
+    """Send a contract's calls and compare; `explain` says what is known of one call."""
+    start = time.monotonic()
+    time.sleep(contract.pause)
+    replies = send(contract.calls)
+    problems = [
+        (index, f"{call}: {unmet}")
+        for index, (call, reply) in enumerate(zip(contract.calls, replies, strict=True))
+        if (unmet := call.expect.unmet(reply))
+    ]
     told = []
     if problems:
         time.sleep(_LOG_DELAY)  # access logs are flushed a moment after the answer
-        for problem, number in problems[:_SHOWN]:
-            lines = "; ".join(str(line) for line in world.logged(number))
+        for index, problem in problems[:_SHOWN]:
+            lines = explain(index)
             told.append(f"{problem} [{lines}]" if lines else problem)
         if len(problems) > _SHOWN:
             told.append(f"… and {len(problems) - _SHOWN} more")
-    if contract.judge and not problems and (wrong := contract.judge(replies)):
+    elif contract.judge and (wrong := contract.judge(replies)):
         told.append(wrong)
     return Outcome(contract, tuple(told), len(replies), time.monotonic() - start, _summary(replies))
 

@@ -1,0 +1,152 @@
+"""`voicemesh verify`: every promise of the documentation, tried with real requests."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli.options import Json, Stack
+
+if TYPE_CHECKING:
+    from lab.contracts.contract import Contract
+    from lab.contracts.runner import Outcome
+
+READY_SECONDS = 120.0
+
+
+def verify(
+    stack: Stack,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Contracts whose id begins so: `jwt`, `access.identity-service`."),
+    ] = None,
+    as_json: Json = False,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
+    safe: Annotated[
+        bool, typer.Option("--safe", help="Only what may be asked of a live cluster.")
+    ] = False,
+    context: Annotated[
+        str | None,
+        typer.Option(help="With --safe: the kubeconfig context whose gateway is asked."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="With --safe: the gateway's address, instead of --context.")
+    ] = None,
+    directory: Annotated[Path | None, typer.Option(help="Where the lab keeps its state.")] = None,
+) -> None:
+    """Send every contract's requests and compare; exit 1 where a promise does not hold."""
+    from lab.contracts import report
+
+    if safe:
+        outcomes = _shown(*_live(stack, only or [], context, address))
+    elif context or address:
+        raise typer.BadParameter("--context and --address need --safe")
+    else:
+        outcomes = _shown(*_in_lab(stack, only or [], directory))
+    if junit:
+        report.write_junit(outcomes, junit)
+    if as_json:
+        typer.echo(report.as_json(outcomes))
+    else:
+        Console(width=None if sys.stdout.isatty() else 200).print(report.table(outcomes))
+        typer.echo(report.NOT_IN_ENVOY)
+        typer.echo(report.summary(outcomes))
+    if not all(outcome.passed for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _in_lab(
+    stack: str, only: Sequence[str], directory: Path | None
+) -> tuple[Sequence[Contract], Iterator[Outcome]]:
+    from lab.clients import Clients
+    from lab.contracts.all import chosen
+    from lab.contracts.facts import Facts
+    from lab.contracts.runner import run
+    from lab.contracts.world import World
+    from lab.data_plane import DataPlane
+    from lab.directory import DEFAULT
+    from lab.lab import Lab
+    from model import stack_file
+    from model.catalogue import catalogue
+
+    services = catalogue()
+    settings = stack_file.load(stack, services)
+    data_plane = DataPlane(Lab(directory or DEFAULT), settings, services)
+    facts = Facts(settings, services, data_plane.issuers, str(data_plane.certificate.ca))
+    data_plane.wait_until_ready(READY_SECONDS)
+    contracts = _chosen(chosen(facts, only), only)
+
+    def outcomes() -> Iterator[Outcome]:
+        with Clients(data_plane.lab) as clients:
+            yield from run(contracts, World(data_plane), clients)
+
+    return contracts, outcomes()
+
+
+def _live(
+    stack: str, only: Sequence[str], context: str | None, address: str | None
+) -> tuple[Sequence[Contract], Iterator[Outcome]]:
+    from lab.contracts import live
+    from lab.contracts.all import chosen
+    from lab.contracts.facts import Facts
+    from lab.tokens import Issuers
+    from model import stack_file
+    from model.catalogue import catalogue
+
+    if not (context or address):
+        raise typer.BadParameter("--safe needs --context or --address")
+    services = catalogue()
+    settings = stack_file.load(stack, services)
+    with tempfile.TemporaryDirectory() as keys:
+        # Keys that no issuer has: safe contracts send no token, the others are left out.
+        issuers = Issuers(Path(keys))
+        issuers.ensure(settings.authentication.issuers)
+        facts = Facts(settings, services, issuers, live.authorities())
+        contracts = _chosen(live.safe(chosen(facts, only)), only)
+    found = address or _public_address(context or "", settings.namespaces.mesh)
+    return contracts, live.run(contracts, found)
+
+
+def _public_address(context: str, namespace: str) -> str:
+    from lightkube import Client, KubeConfig
+    from lightkube.resources.core_v1 import Service
+
+    from lab.errors import LabError
+
+    client = Client(KubeConfig.from_env().get(context))
+    service = client.get(Service, "istio-ingressgateway", namespace=namespace)
+    balancer = service.status.loadBalancer if service.status else None
+    for entry in (balancer.ingress if balancer else None) or []:
+        if found := entry.hostname or entry.ip:
+            return found
+    raise LabError(
+        f"context {context}: Service {namespace}/istio-ingressgateway has no public address yet"
+    )
+
+
+def _chosen(contracts: Sequence[Contract], only: Sequence[str]) -> Sequence[Contract]:
+    if not contracts:
+        raise typer.BadParameter(f"no contract begins with {' or '.join(only)}")
+    return contracts
+
+
+def _shown(contracts: Sequence[Contract], outcomes: Iterator[Outcome]) -> list[Outcome]:
+    """Collect outcomes, with progress on standard error."""
+    columns = (TextColumn("{task.description:45}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    done = []
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("contracts", total=len(contracts))
+        for outcome in outcomes:
+            done.append(outcome)
+            progress.update(task, advance=1, description=outcome.contract.id)
+            if not console.is_terminal and not outcome.passed:
+                console.print(f"failed: {outcome.contract.id}", highlight=False)
+    return done
