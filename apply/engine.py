@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pulumi import automation
 
+from apply.kubectl import Kubectl
 from model.stack_file import ROOT
 
 LOCAL_BACKEND = ROOT / ".voicemesh" / "pulumi"
@@ -42,7 +46,26 @@ def install() -> Path:
     return Path(command.command)
 
 
-def stack(name: str, kubeconfig: Path | None, context: str | None) -> automation.Stack:
+@contextmanager
+def chosen(kubeconfig: Path | None, context: str | None) -> Iterator[Path | None]:
+    """A kubeconfig whose current context is the wanted one, for as long as the engine runs.
+
+    The engine's own setting for it would be written into the user's stack file.
+    """
+    if context is None:
+        yield kubeconfig
+        return
+    with TemporaryDirectory(prefix="voicemesh-") as directory:  # readable by its owner only
+        path = Path(directory) / "kubeconfig"
+        minified = Kubectl(kubeconfig, context).run(
+            "config", "view", "--raw", "--minify", "--flatten"
+        )
+        path.touch(mode=0o600)
+        path.write_text(minified, encoding="utf-8")
+        yield path
+
+
+def stack(name: str, kubeconfig: Path | None) -> automation.Stack:
     """The stack in the user's backend; `dev` has one of its own in the project by default.
 
     Raises:
@@ -64,8 +87,6 @@ def stack(name: str, kubeconfig: Path | None, context: str | None) -> automation
             work_dir=str(ROOT),
             opts=automation.LocalWorkspaceOptions(env_vars=environment),
         )
-        if context:
-            selected.set_config("kubernetes:context", automation.ConfigValue(context))
     except automation.CommandError as error:
         raise EngineError(str(error)) from None
     return selected

@@ -129,8 +129,9 @@ def _through_engine(verb: str, stack: str, kubeconfig: Path | None, context: str
     from apply import engine
 
     try:
-        selected = engine.stack(stack, _kubeconfig(stack, kubeconfig, context), context)
-        getattr(selected, verb)(on_output=lambda text: typer.echo(text, nl=False))
+        with engine.chosen(_kubeconfig(stack, kubeconfig, context), context) as chosen:
+            selected = engine.stack(stack, chosen)
+            getattr(selected, verb)(on_output=lambda text: typer.echo(text, nl=False))
     except engine.EngineError as error:
         _fail(str(error))
     except CommandError as error:
