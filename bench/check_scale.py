@@ -16,8 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import render  # noqa: E402
-from policies.run import check  # noqa: E402
+import render
+from policies.run import check
 
 _PER_SERVICE = {
     "AuthorizationPolicy", "VirtualService", "DestinationRule", "Sidecar", "ServiceEntry",
@@ -45,7 +45,7 @@ def multiplied(objects: list[dict[str, Any]], copies: int) -> list[dict[str, Any
         for item in objects:
             if item["kind"] in _PER_SERVICE and item["metadata"].get("namespace") == apps:
                 text = re.sub(rf"\b({names})\b(?!-redis)", rf"\1-{copy}", json.dumps(item))
-                text = re.sub(paths, lambda m: f"/c{copy}{m.group()}", text)
+                text = re.sub(paths, rf"/c{copy}\g<0>", text)
                 found.append(json.loads(text))
     return found
 

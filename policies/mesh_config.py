@@ -72,5 +72,8 @@ def chart_of(item: Object) -> str:
 
 
 def _parsed(text: str) -> Mapping[str, Any]:
-    parsed = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    try:
+        parsed = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except yaml.YAMLError:
+        return {}  # the proxies would have Istio's defaults, and so have the policies
     return parsed if isinstance(parsed, Mapping) else {}

@@ -21,7 +21,7 @@ from pulumi_policy import (
 
 from policies.catalogue import POLICIES
 from policies.policy import Finding, Policy, reference
-from policies.run import defaults
+from policies.run import defaults, judged
 from policies.stack import Stack
 from policies.view import UnknownValue, object_of, objects_of
 
@@ -76,7 +76,7 @@ def _object_rule(policy: Policy) -> Callable[[ResourceValidationArgs, ReportViol
         try:
             # The index knows which `Gateway` or `Service` is meant.
             for each in Stack([item]).of(*policy.kinds):
-                for finding in policy.rule(each, _settings(policy, args.get_config())):
+                for finding in judged(policy, each, _settings(policy, args.get_config())):
                     report(_text(policy, finding), None)
         except UnknownValue as unknown:
             report(_not_run(policy, unknown), None)
@@ -90,7 +90,7 @@ def _stack_rule(policy: Policy) -> Callable[[StackValidationArgs, ReportViolatio
             declared = objects_of(args.resources)
             urns = {id(item): resource.urn for resource, item in declared}
             stack = Stack(item for _, item in declared)
-            for finding in policy.rule(stack, _settings(policy, args.get_config())):
+            for finding in judged(policy, stack, _settings(policy, args.get_config())):
                 report(_text(policy, finding), urns.get(id(finding.object)))
         except UnknownValue as unknown:
             report(_not_run(policy, unknown), None)

@@ -19,6 +19,9 @@ from policies.policy import (
 from policies.stack import Stack
 
 _ORDER = list(Severity)
+_MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError)
+WHOLE_STACK: Object = {"kind": "Stack", "metadata": {"name": "as a whole"}}
+"""Stands for the object where a policy on the whole stack can't name one."""
 
 
 class ConfigError(ValueError):
@@ -52,10 +55,21 @@ def check(objects: Iterable[Object], config: Mapping[str, Any] | None = None) ->
 def findings(policy: Policy, stack: Stack, settings: Config) -> Iterator[Finding]:
     """What one policy finds in a stack."""
     if policy.scope == "stack":
-        yield from policy.rule(stack, settings)
+        yield from judged(policy, stack, settings)
     else:
         for item in stack.of(*policy.kinds):
-            yield from policy.rule(item, settings)
+            yield from judged(policy, item, settings)
+
+
+def judged(policy: Policy, subject: Stack | Object, settings: Config) -> Iterator[Finding]:
+    """What a rule finds; that it could not be judged, where an object is not of its kind's form."""
+    try:
+        yield from policy.rule(subject, settings)
+    except _MALFORMED as problem:
+        # What could not be checked has not held: silence would look like a pass.
+        item = WHOLE_STACK if isinstance(subject, Stack) else subject
+        message = f"could not be judged, an object does not have the form of its kind: {problem}"
+        yield Finding(item, "", message)
 
 
 def violation(policy: Policy, finding: Finding, enforcement: Enforcement) -> Violation:

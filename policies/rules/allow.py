@@ -207,10 +207,10 @@ def _lost(
 
 
 def _widened(name: str, wide: tuple[str, ...], tight: tuple[str, ...]) -> bool:
-    """Whether a pattern for callers takes in more than the callers named."""
-    if name not in (*PEER, "requestPrincipals"):
-        return False
-    return any(
+    """Whether a pattern takes in everything, or more callers than those named."""
+    if any(pattern in ("*", "/*") and pattern not in tight for pattern in wide):
+        return True
+    return name in (*PEER, "requestPrincipals") and any(
         pattern not in tight and "*" in pattern and any(covers(pattern, value) for value in tight)
         for pattern in wide
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf import empty_pb2, struct_pb2
+from google.protobuf import empty_pb2, struct_pb2  # type: ignore[import-untyped]
 from pulumi.runtime import proto
 from pulumi.runtime.proto import analyzer_pb2_grpc
 
@@ -34,7 +34,7 @@ class Engine:
     def info(self) -> Any:
         return self.analyzer.GetAnalyzerInfo(empty_pb2.Empty(), timeout=_SECONDS)
 
-    def configure(self, config: Mapping[str, Mapping[str, Any]], levels: Mapping[str, int]) -> None:
+    def configure(self, config: Mapping[str, Mapping[str, Any]], levels: Mapping[str, Any]) -> None:
         """Settings and enforcement levels by policy, as `--policy-pack-config` gives them."""
         wanted = {}
         for name in {*config, *levels}:

@@ -380,6 +380,13 @@ def _(o: Objects) -> None:
     )
 
 
+@mutation("ALLOW every path beside one by path", "allow-not-undone")
+def _(o: Objects) -> None:
+    item = policy(o, "ALLOW", gateway=False, where=by_token)
+    rule = {"from": item["spec"]["rules"][0]["from"], "to": [{"operation": {"paths": ["/*"]}}]}
+    item["spec"]["rules"].append(rule)
+
+
 @mutation("ALLOW the gateway on a route without a token", "public-declared")
 def _(o: Objects) -> None:
     item = policy(o, "ALLOW", gateway=False, where=by_token)

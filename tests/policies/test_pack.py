@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pulumi.runtime import proto
 from cli.check import read
 from policies.catalogue import BY_ID, POLICIES
 from policies.run import check
+from tests.engine.test_pulumi import project, pulumi, stack_file  # noqa: F401 - a fixture
 from tests.policies.engine import PACK, UNKNOWN_TEXT, Engine, running_pack
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -127,14 +127,11 @@ def test_the_project_file_names_what_is_there() -> None:
 
 @pytest.mark.engine
 @pytest.mark.skipif(shutil.which("pulumi") is None, reason="the pulumi CLI is not on PATH")
-def test_the_cli_accepts_the_pack(tmp_path: Path) -> None:
-    environment = {"PULUMI_BACKEND_URL": f"file://{tmp_path}", "PULUMI_CONFIG_PASSPHRASE": ""}
-    run = subprocess.run(
-        ["pulumi", "preview", "--stack", "dev", "--policy-pack", str(PACK), "--non-interactive"],
-        cwd=PACK.parent,
-        env={**environment, "PATH": __import__("os").environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "voicemesh@v0.1.0" in run.stdout, run.stdout + run.stderr
+def test_the_cli_runs_the_pack(project: Path) -> None:
+    stack_file(project)
+    assert pulumi(project, "stack", "init", "dev").returncode == 0
+    ended = pulumi(project, "preview", "--stack", "dev", "--policy-pack", str(PACK))
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    assert "Policies:" in told
+    assert "voicemesh" in told.partition("Policies:")[2]
