@@ -14,14 +14,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.explore import logs, request, shell
 from cli.options import Json
 
 if TYPE_CHECKING:
     from lab.lab import Lab, PartStatus
 
 lab_app = typer.Typer(
-    help="The lab: a real API server and a real istiod on this machine.", no_args_is_help=True
+    help="The lab: a real API server, istiod and proxies on this machine.", no_args_is_help=True
 )
+for verb in (shell, logs, request):
+    lab_app.command()(verb)
 
 Directory = Annotated[
     Path | None,
@@ -36,12 +39,16 @@ def start(
     ] = "dev",
     directory: Directory = None,
 ) -> None:
-    """Start what does not run yet: etcd, kube-apiserver, kube-controller-manager, istiod."""
+    """Start what does not run yet: API server, istiod, kubelet, issuers' keys, span collector."""
+    from lab.data_plane import DataPlane
     from lab.stack import istiod_values
 
     values = istiod_values(stack)
     began = time.monotonic()
-    started = _lab(directory).start(values["meshConfig"], values)
+    lab = _lab(directory)
+    started = lab.start(values["meshConfig"], values)
+    if DataPlane.of_stack(lab, stack).start():
+        started.append("kubelet")
     if started:
         typer.echo(f"started {', '.join(started)} in {time.monotonic() - began:.0f} s")
         typer.echo("Next: voicemesh up --stack dev, or voicemesh lab status")

@@ -73,13 +73,14 @@ def _in_lab(
     from lab.data_plane import DataPlane
     from lab.directory import DEFAULT
     from lab.lab import Lab
-    from model import stack_file
-    from model.catalogue import catalogue
 
-    services = catalogue()
-    settings = stack_file.load(stack, services)
-    data_plane = DataPlane(Lab(directory or DEFAULT), settings, services)
-    facts = Facts(settings, services, data_plane.issuers, str(data_plane.certificate.ca))
+    data_plane = DataPlane.of_stack(Lab(directory or DEFAULT), stack)
+    facts = Facts(
+        data_plane.settings,
+        data_plane.catalogue,
+        data_plane.issuers,
+        str(data_plane.certificate.ca),
+    )
     data_plane.wait_until_ready(READY_SECONDS)
     contracts = _chosen(chosen(facts, only), only)
 

@@ -15,7 +15,9 @@ from lab.tokens import Issuers
 from lab.toolchain import binaries
 from lab.toolchain.go import source
 from lab.waiting import NotYet, until
+from model import stack_file
 from model.access import Catalogue
+from model.catalogue import catalogue
 from model.settings import Settings
 
 PROGRAMS = ("pilot-agent", "envoy", "echo-server", "ratelimit", "redis-server")
@@ -33,6 +35,16 @@ class DataPlane:
         self.issuers = Issuers(lab.directory.path / "issuers")
         self.certificate = Certificate(lab.directory.path / "public-certificate")
         self.pods = lab.directory.path / "pods"
+
+    @classmethod
+    def of_stack(cls, lab: Lab, stack: str) -> DataPlane:
+        """The data plane of a lab that a stack is deployed to.
+
+        Raises:
+            InvalidInput: the stack file is wrong.
+        """
+        services = catalogue()
+        return cls(lab, stack_file.load(stack, services), services)
 
     def start(self) -> bool:
         """Start the kubelet and the lab's own pods; True if the kubelet was started.
