@@ -117,7 +117,7 @@ class Deployment:
         by_name = {reference(one): one for one in before}
         on_progress("namespaces and definitions", 0)
         self._define([apply_set.parent_definition(), *self._definitions])
-        self.kubectl.apply([one for one in self.objects if one["kind"] == "Namespace"])
+        self._apply_early([one for one in self.objects if one["kind"] == "Namespace"])
         if not self._parent_stands():
             self.kubectl.apply([apply_set.parent(self.stack)])
         self._make_secrets()
@@ -203,6 +203,22 @@ class Deployment:
         names = [f"customresourcedefinition/{one['metadata']['name']}" for one in definitions]
         self.kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *names)
 
+    def _apply_early(self, objects: Sequence[Manifest]) -> None:
+        """Applies members before the whole set is: marked already, or they would lose the mark."""
+        mark = {apply_set.PART_OF: apply_set.identifier(self.stack)}
+        self.kubectl.apply(
+            [
+                {
+                    **one,
+                    "metadata": {
+                        **one["metadata"],
+                        "labels": {**(one["metadata"].get("labels") or {}), **mark},
+                    },
+                }
+                for one in objects
+            ]
+        )
+
     def _install(self, on_progress: Progress) -> None:
         """Releases that others build on, each ready before the next is begun.
 
@@ -215,7 +231,7 @@ class Deployment:
                 continue
             on_progress(f"release {release.name}", 0)
             objects = [one for one in self.expand([release]) if not _kept(one)]
-            self.kubectl.apply(objects)
+            self._apply_early(objects)
             for one in objects:
                 if one["kind"] == "Deployment":
                     self.kubectl.run(
