@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from pulumi.runtime import proto
 from cli.check import read
 from policies.catalogue import BY_ID, POLICIES
 from policies.run import check
-from tests.engine.test_pulumi import project, pulumi, stack_file  # noqa: F401 - a fixture
 from tests.policies.engine import PACK, UNKNOWN_TEXT, Engine, running_pack
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -123,15 +121,3 @@ def test_the_project_file_names_what_is_there() -> None:
     project = yaml.safe_load((PACK / "PulumiPolicy.yaml").read_text())
     assert project["runtime"]["name"] == "python"
     assert project["runtime"]["options"]["virtualenv"]
-
-
-@pytest.mark.engine
-@pytest.mark.skipif(shutil.which("pulumi") is None, reason="the pulumi CLI is not on PATH")
-def test_the_cli_runs_the_pack(project: Path) -> None:
-    stack_file(project)
-    assert pulumi(project, "stack", "init", "dev").returncode == 0
-    ended = pulumi(project, "preview", "--stack", "dev", "--policy-pack", str(PACK))
-    told = ended.stdout + ended.stderr
-    assert ended.returncode == 0, told
-    assert "Policies:" in told
-    assert "voicemesh" in told.partition("Policies:")[2]
