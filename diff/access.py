@@ -42,9 +42,9 @@ def _public(change: exposure.ExposureChange) -> Change:
 
 def _tightened(change: exposure.ExposureChange) -> Effect:
     """Less than before is stricter; the same level in other words has to be looked at."""
-    if change.after.level < change.before.level:
-        return Effect.STRICTER
-    return Effect.WEAKER
+    if max(change.before.level, change.after.level) <= exposure.Level.REFUSED:
+        return Effect.NEUTRAL
+    return Effect.STRICTER if change.after.level < change.before.level else Effect.WEAKER
 
 
 _FIELDS = {

@@ -78,8 +78,8 @@ class ExposureChange:
 
     @property
     def opens(self) -> bool:
-        """Whether less is asked than before."""
-        return self.after.level > self.before.level
+        """Whether less is asked than before, of requests that get an answer at all."""
+        return self.after.level > max(self.before.level, Level.REFUSED)
 
 
 METHODS = Dimension("method")
@@ -201,9 +201,9 @@ def _host_rows(
     by_revision = [[r for r in revision.routes if r.host == host] for revision in revisions]
     paths = {p for routes in by_revision for route in routes for p in example_paths(route)}
     guards = _guards(revisions, by_revision)
-    space = space_of(guards, (), extra={PATH: sorted(paths)}) if guards else None
-    if space is None:
+    if not guards:
         return
+    space = space_of(guards, (), extra={PATH: sorted(paths)}, classes_only=True)
     axis = space.axis(PATH)
     if axis is not None:
         # A path that a policy tells apart counts where a route takes it.
@@ -330,12 +330,12 @@ def _asked(
     refused_by = ""
     for place, address in addresses:
         passing: list[Token | None] = []
-        for token in tokens.representatives:
-            asked = replace(request, remote_ip=address, token=token)
+        for alike in tokens.classes:
+            asked = replace(request, remote_ip=address, token=alike[0])
             refusal = _refusal(revision, server, route, destinations, asked)
             if refusal is None:
-                passing.append(token)
-            elif token is None or not refused_by:
+                passing += alike
+            elif not refused_by:
                 refused_by = refusal
         if passing:
             return _described(passing, place, refused_by), service

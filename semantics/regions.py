@@ -109,10 +109,12 @@ def space_of(
     identities: Iterable[tuple[str, str]],
     *,
     extra: Mapping[Dimension, Sequence[Any]] | None = None,
+    classes_only: bool = False,
 ) -> Space:
     """The grid for the policies of all given guards (of the same workload in two revisions).
 
-    `extra` adds values to try, for example the paths of routes.
+    `extra` adds values to try, for example the paths of routes. With `classes_only` the axes are
+    whole however many cells they span: for callers that look at single cells.
     """
     guards = tuple(guards)
     by_dimension: dict[Dimension, list[Condition]] = {PEER: [], PORT: [], TOKEN: []}
@@ -127,7 +129,7 @@ def space_of(
             by_dimension.items(), key=lambda item: (_ORDER.index(item[0].kind), item[0].name)
         )
     ]
-    fitted = _fitted(axes)
+    fitted = axes if classes_only else _fitted(axes)
     return Space(
         tuple(fitted),
         complete=fitted == axes,

@@ -168,6 +168,7 @@ def test_a_host_no_server_serves_is_not_exposed() -> None:
     assert {r.requirement.level for r in rows} == {Level.UNROUTED}
 
 
+CLOSED = at_gateway({}, action="DENY", name="closed")
 CHANGES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], str, str, bool]] = {
     "a lost token": ([*BASE, NEEDS_TOKEN], BASE, "any valid token", "without a token", True),
     "a token asked for": (BASE, [*BASE, NEEDS_TOKEN], "without a token", "any valid token", False),
@@ -177,6 +178,13 @@ CHANGES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], str, str, b
         "no route",
         "without a token",
         True,
+    ),
+    "a new route that is refused": (
+        [*replaced("VirtualService", "api", virtual_service()), CLOSED],
+        [*BASE, CLOSED],
+        "no route",
+        "refused",
+        False,
     ),
     "a withdrawn route": (
         BASE,
@@ -201,3 +209,32 @@ def test_changes(name: str) -> None:
 def test_what_opens_nothing_is_no_change() -> None:
     slower = virtual_service(route({"uri": {"prefix": "/a"}}, timeout="9s"))
     assert compare(MeshObjects(BASE), MeshObjects(replaced("VirtualService", "api", slower))) == []
+
+
+def test_many_issuers_claims_and_headers_do_not_hide_what_is_asked() -> None:
+    claims = [
+        at_gateway(
+            {"when": [{"key": f"request.auth.claims[c{n}]", "notValues": ["x", "y"]}]},
+            action="DENY",
+            name=f"claim-{n}",
+        )
+        for n in range(3)
+    ]
+    headers = [
+        at_gateway(
+            {"when": [{"key": f"request.headers[h{n}]", "values": ["a", "b", "c"]}]},
+            action="DENY",
+            name=f"header-{n}",
+        )
+        for n in range(8)
+    ]
+    issuers = item(
+        "RequestAuthentication",
+        "jwt",
+        {"jwtRules": [{"issuer": f"https://{n}.example"} for n in range(4)]},
+        ROOT,
+    )
+    objects = [o for o in BASE if o["kind"] != "RequestAuthentication"]
+    rows = table(MeshObjects([*objects, issuers, *claims, *headers]))
+    assert {r.requirement.level for r in rows} == {Level.CERTAIN_TOKENS}
+    assert "c0 x, y, c1 x, y, c2 x, y" in rows[0].requirement.text
