@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from components.alerts import AlertsArgs
 from components.authentication import AuthenticationArgs, Authentications
-from components.authorization import AuthorizationArgs, Authorizations
+from components.authorization import Authorizations
 from components.component import ComponentArgs, MeshComponent
 from components.control_plane import ControlPlaneArgs, IstioControlPlane
 from components.edge.component import EdgeArgs, EdgeFilters
@@ -21,6 +21,7 @@ from components.mesh_config import gateway_topology, mesh_config
 from components.monitoring import Monitors
 from components.namespaces import MeshNamespaces, NamespacesArgs
 from components.objects import Declared
+from components.policy_rules import AuthorizationArgs
 from components.rate_limit import RateLimitArgs, RateLimitService
 from components.service_traffic import ServiceTraffic, ServiceTrafficArgs
 from components.telemetry import MeshTelemetry, TelemetryArgs

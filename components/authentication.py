@@ -5,8 +5,8 @@ Source: https://istio.io/latest/docs/concepts/security/#authentication
 
 from __future__ import annotations
 
-from components.authorization import GATEWAY_SELECTOR
 from components.component import ComponentArgs, MeshComponent
+from components.gateway_workload import GATEWAY_SELECTOR
 from components.istio.peer_authentication import (
     MutualTLS,
     PeerAuthentication,

@@ -38,10 +38,10 @@ from components.chart_values import (
     values,
 )
 from components.component import ComponentArgs, MeshComponent
+from components.gateway_workload import GATEWAY_LABELS
 from components.objects import HelmRelease, WaitFor
 from model.settings import ControlPlane, Gateway, Namespaces, Size
 
-GATEWAY_LABELS = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
 EVICTION = {"sidecar.istio.io/statsEvictionInterval": "30m"}
 """Pod annotation: a metric series that nothing touched for so long is dropped.
 

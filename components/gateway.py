@@ -5,8 +5,8 @@ Source: https://istio.io/latest/docs/reference/config/networking/gateway/
 
 from __future__ import annotations
 
-from components.authorization import EAST_WEST_PORT, GATEWAY_SELECTOR, HTTP_PORT, HTTPS_PORT
 from components.component import ComponentArgs, MeshComponent
+from components.gateway_workload import EAST_WEST_PORT, GATEWAY_SELECTOR, HTTP_PORT, HTTPS_PORT
 from components.istio.gateway import Gateway as GatewayObject
 from components.istio.gateway import GatewaySpec, Port, Server, ServerTLSSettings
 from components.objects import Manifest, labelled

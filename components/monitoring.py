@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.alerts import GATEWAY_JOB, ISTIOD_JOB, SIDECARS_JOB, AlertsArgs, rules
-from components.authorization import GATEWAY_SELECTOR
 from components.component import MeshComponent
+from components.gateway_workload import GATEWAY_SELECTOR
 from components.objects import Manifest, labelled
 from components.prometheus_operator.pod_monitor import (
     LabelSelector,

@@ -13,9 +13,9 @@ from dataclasses import replace
 import yaml
 
 from components import redis
-from components.authorization import GATEWAY, principal
 from components.component import ComponentArgs, MeshComponent
 from components.edge.routes import gateway_routes
+from components.gateway_workload import GATEWAY
 from components.istio.authorization_policy import (
     AuthorizationPolicy,
     AuthorizationPolicySpec,
@@ -45,6 +45,7 @@ from components.istio.sidecar import (
 from components.istio.sidecar import WorkloadSelector as SidecarSelector
 from components.limits import descriptors, limited_routes
 from components.objects import Declared, GeneratedSecret, Manifest, labelled, labels
+from components.policy_rules import principal
 from components.rate_limit_workload import GRPC_PORT, NAME, SELECTOR, workload
 from components.wire import ObjectMeta as WireMeta
 from model.access import Catalogue

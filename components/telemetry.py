@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from components.authorization import GATEWAY_SELECTOR
 from components.component import ComponentArgs, MeshComponent
+from components.gateway_workload import GATEWAY_SELECTOR
 from components.istio.selector import WorkloadSelector
 from components.istio.telemetry import (
     AccessLogging,

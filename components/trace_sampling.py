@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from components.authorization import GATEWAY_SELECTOR
 from components.edge.patches import Priority, connection_manager
 from components.envoy import extension, fields
+from components.gateway_workload import GATEWAY_SELECTOR
 from components.istio.envoy_filter import (
     EnvoyConfigObjectMatch,
     EnvoyConfigObjectPatch,

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from components.authorization import EAST_WEST_PORT, HTTP_PORT, HTTPS_PORT
 from components.edge.patches import (
     RESPONSE_HEADERS,
     connection_manager,
     envoy_filter,
     first_filter,
 )
+from components.gateway_workload import EAST_WEST_PORT, HTTP_PORT, HTTPS_PORT
 from components.istio.envoy_filter import EnvoyConfigObjectPatch
 from components.objects import Manifest
 from model.settings import Edge

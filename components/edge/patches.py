@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from components.authorization import GATEWAY_SELECTOR
 from components.envoy import fields, named, typed_config
+from components.gateway_workload import GATEWAY_SELECTOR
 from components.istio.envoy_filter import (
     EnvoyConfigObjectMatch,
     EnvoyConfigObjectPatch,

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from components.authorization import HTTP_PORT, HTTPS_PORT
 from components.edge.patches import (
     GLOBAL_RATE_LIMIT,
     LOCAL_RATE_LIMIT,
@@ -18,6 +17,7 @@ from components.edge.patches import (
     first_filter,
     route_filter,
 )
+from components.gateway_workload import HTTP_PORT, HTTPS_PORT
 from components.limits import ADDRESS, DOMAIN, ROUTE, TENANT, Limit, LimitedRoute
 from components.objects import Manifest
 from components.request_fields import verified_claim
