@@ -42,6 +42,8 @@ class Deployment:
     kubectl: Kubectl
     applied: list[str] = field(default_factory=list)
     """What the API server has taken so far in this run; for the message when it fails."""
+    others: list[Manifest] = field(default_factory=list)
+    """Objects of other stacks, of the kinds that this one uses."""
 
     @cached_property
     def objects(self) -> list[Manifest]:
@@ -66,11 +68,7 @@ class Deployment:
         return [one for one in self.objects if _kept(one)]
 
     def live(self) -> list[Manifest]:
-        """The stack's objects as they stand in the cluster.
-
-        Raises:
-            ClusterError: one of the stack's objects belongs to another stack.
-        """
+        """The stack's objects as they stand in the cluster."""
         mine, label = apply_set.identifier(self.stack), apply_set.PART_OF
         # Of the kinds that were ever applied only: Endpoints copy their Service's labels.
         kinds = self._recorded_kinds() | {_group_kind(one) for one in self._members}
@@ -80,15 +78,20 @@ class Deployment:
             if (version.rpartition("/")[0], kind) in kinds
         ]
         members = self.kubectl.labelled(resources, label)
-        own = {reference(one) for one in self._members}
-        for one in members:
-            if one["metadata"]["labels"][label] != mine and reference(one) in own:
-                raise ClusterError(
-                    f"{reference(one)} belongs to another stack of this cluster (ApplySet"
-                    f" {one['metadata']['labels'][label]}); two stacks can't own one object"
-                )
+        self.others = [one for one in members if one["metadata"]["labels"][label] != mine]
         kept = self.kubectl.existing(self._definitions)
         return [*kept, *(one for one in members if one["metadata"]["labels"][label] == mine)]
+
+    def _only_mine(self) -> None:
+        """Refuses to take over what another stack owns; `live` has found out what that is."""
+        own = {reference(one) for one in self._members}
+        for one in self.others:
+            if reference(one) in own:
+                raise ClusterError(
+                    f"{reference(one)} belongs to another stack of this cluster (ApplySet"
+                    f" {one['metadata']['labels'][apply_set.PART_OF]}); two stacks can't own one"
+                    " object"
+                )
 
     def preview(self) -> list[Change]:
         """What `up` would do; nothing is changed.
@@ -97,6 +100,7 @@ class Deployment:
         as created.
         """
         live = self.live()
+        self._only_mine()
         by_name = {reference(one): one for one in live}
         namespaces = set(self.kubectl.run("get", "namespaces", "-o", "name").split())
         checkable = [
@@ -114,6 +118,7 @@ class Deployment:
             ClusterError: the cluster refused an object or was lost; `applied` says how far it got.
         """
         before = self.live()
+        self._only_mine()
         by_name = {reference(one): one for one in before}
         on_progress("namespaces and definitions", 0)
         self._define([apply_set.parent_definition(), *self._definitions])
