@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lab.contracts import access, mtls, paths, routing, tenants, tokens
+from lab.contracts import (
+    access,
+    edge,
+    egress,
+    limits,
+    mtls,
+    observed,
+    paths,
+    routing,
+    tenants,
+    tokens,
+    traffic,
+)
 from lab.contracts.contract import Contract
 from lab.contracts.facts import Facts
 
-FAMILIES = (mtls, access, tokens, tenants, paths, routing)
+FAMILIES = (mtls, access, tokens, tenants, paths, routing, edge, traffic, egress, observed, limits)
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:

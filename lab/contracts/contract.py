@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from lab.exchange import Reply, Request
 
@@ -123,6 +123,24 @@ Judge = Callable[[Sequence[Reply]], str | None]
 """Looks at all replies together; None where the promise holds, else what is wrong."""
 
 
+Line = Mapping[str, Any]
+"""One line of a proxy's log, access or audit (`log` says which), with the pod's name as `proxy`."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the mesh wrote about the calls of a contract."""
+
+    lines: Sequence[Sequence[Line]]
+    """For each call the log lines of all proxies it passed."""
+    spans: Sequence[Mapping[str, Any]]
+    """All spans that the collector got since the run began."""
+
+
+Watch = Callable[[Sequence[Reply], Recorded], str | None]
+"""Looks at what was written down; None where the promise holds, else what is wrong."""
+
+
 @dataclass(frozen=True)
 class Contract:
     """One promise and its proof."""
@@ -141,6 +159,11 @@ class Contract:
     """True where the calls may be sent to a live cluster: reading, few, from a client."""
     pause: float = 0.0
     """Seconds to wait before the first call, for limits of an earlier contract to refill."""
+    watch: Watch | None = None
+    settle: float = 1.5
+    """Seconds until proxies have written their logs and sent their spans."""
+    clear_of_minute: float = 0.0
+    """Seconds that must be left of the clock's minute, for limits counted by it."""
     tags: tuple[str, ...] = field(default=())
 
     @property

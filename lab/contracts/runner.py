@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.clients import Clients
-from lab.contracts.contract import Call, Contract
+from lab.contracts.contract import Call, Contract, Recorded
 from lab.contracts.world import World
 from lab.exchange import Reply
 
 _LOG_DELAY = 0.3
 _SHOWN = 5
+_LATE_LOGS = 6.0
+"""Seconds that logs and spans may be late on a busy machine; proxies hand them on in batches."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,36 @@ def _run(contract: Contract, world: World, clients: Clients) -> Outcome:
     def explain(index: int) -> str:
         return "; ".join(str(line) for line in world.logged(numbers[index]))
 
-    return judged(contract, lambda _: _send(contract, numbers, world, clients), explain)
+    def watched(replies: Sequence[Reply]) -> str | None:
+        assert contract.watch is not None
+        time.sleep(contract.settle)
+        deadline = time.monotonic() + _LATE_LOGS
+        while wrong := contract.watch(
+            replies, Recorded([world.lines(number) for number in numbers], world.spans())
+        ):
+            if time.monotonic() > deadline:
+                return wrong
+            time.sleep(0.5)
+        return None
+
+    return judged(contract, lambda _: _send(contract, numbers, world, clients), explain, watched)
 
 
 def judged(
     contract: Contract,
     send: Callable[[Sequence[Call]], list[Reply]],
     explain: Callable[[int], str] = lambda _: "",
+    watched: Callable[[Sequence[Reply]], str | None] = lambda _: None,
 ) -> Outcome:
-    """Send a contract's calls and compare; `explain` says what is known of one call."""
+    """Send a contract's calls and compare.
+
+    `explain` says what is known of one call; `watched` is asked where the contract looks at what
+    the mesh wrote down.
+    """
     start = time.monotonic()
     time.sleep(contract.pause)
+    if (left := 60 - time.time() % 60) < contract.clear_of_minute:
+        time.sleep(left + 0.1)
     replies = send(contract.calls)
     problems = [
         (index, f"{call}: {unmet}")
@@ -77,7 +98,9 @@ def judged(
             told.append(f"{problem} [{lines}]" if lines else problem)
         if len(problems) > _SHOWN:
             told.append(f"… and {len(problems) - _SHOWN} more")
-    elif contract.judge and (wrong := contract.judge(replies)):
+    elif wrong := (contract.judge(replies) if contract.judge else None) or (
+        watched(replies) if contract.watch else None
+    ):
         told.append(wrong)
     return Outcome(contract, tuple(told), len(replies), time.monotonic() - start, _summary(replies))
 

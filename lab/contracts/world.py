@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lab.contracts.contract import Call
+from lab.contracts.contract import Call, Line
 from lab.data_plane import DataPlane
 from lab.errors import LabError
 from lab.exchange import Request, Tls
-from lab.infrastructure import JWKS, OUTSIDE
+from lab.infrastructure import COLLECTOR, JWKS, OUTSIDE
 from lab.pod import recorded
 
 AGENT = "voicemesh-contract"
@@ -48,6 +48,7 @@ class World:
         self.data_plane = data_plane
         self.pods = [record for record in recorded(data_plane.pods) if _alive(record)]
         self._offsets = {path: path.stat().st_size for path in self._logs()}
+        self._spans_from = self._collector_log.stat().st_size
 
     def resolve(self, call: Call, number: str) -> tuple[int, Request]:
         """The process whose network a call starts in, and its request with real addresses."""
@@ -121,6 +122,43 @@ class World:
                         if fields.get("log") == "access":
                             found.append(Logged(path.parent.name.split("_", 1)[-1], fields))
         return found
+
+    def lines(self, number: str) -> list[Line]:
+        """Lines of all logs, audit too, about the request of that number, in the order written."""
+        wanted = f'"{AGENT}/{number}"'
+        found: list[Line] = []
+        for proxy, line in self._written():
+            if wanted in line:
+                found.append({**json.loads(line), "proxy": proxy})
+        # The audit log does not name user agents; the request's id joins the two.
+        ids = {line["request_id"] for line in found if line.get("request_id")}
+        for proxy, line in self._written():
+            if '"audit"' in line and any(f'"{one}"' in line for one in ids):
+                fields = json.loads(line)
+                if fields.get("log") == "audit":
+                    found.append({**fields, "proxy": proxy})
+        return found
+
+    def _written(self) -> Iterable[tuple[str, str]]:
+        for path in self._logs():
+            with path.open(errors="replace") as file:
+                file.seek(self._offsets.get(path, 0))
+                for line in file:
+                    if line.startswith("{") and line.endswith("}\n"):
+                        yield path.parent.name.split("_", 1)[-1], line
+
+    def spans(self) -> list[Line]:
+        """The spans that the collector got since this object was made."""
+        path = self._collector_log
+        with path.open(errors="replace") as file:
+            file.seek(self._spans_from)
+            return [
+                json.loads(line) for line in file if line.startswith("{") and line.endswith("}\n")
+            ]
+
+    @property
+    def _collector_log(self) -> Path:
+        return Path(self._pod(COLLECTOR)["containers"][COLLECTOR]["log"])
 
     def _certificate(self, identity: str, authority: str) -> Path:
         """A certificate for a SPIFFE id, by the mesh's own CA or by another."""

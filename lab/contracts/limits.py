@@ -1,0 +1,292 @@
+"""Rate limits: of one client address at each gateway, of tenants and logins over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import ceil
+
+from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
+from lab.contracts.facts import Facts
+from lab.exchange import Reply, Request
+from model.settings import Allowance
+
+DOCUMENT = "edge.md"
+_BEYOND = 15
+"""Requests sent beyond an allowance."""
+_COUNTED = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+_MAYBE = Expect((401, 429))
+"""A bad token is refused with 401, but only after the flood limit let the request pass."""
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """The families `flood` and `limit`."""
+    yield from _flood(facts)
+    yield from _tenants(facts)
+    yield from _login(facts)
+
+
+def _asked(facts: Facts, forwarded: str) -> Request:
+    return facts.api(
+        "/api/v1/users/1", ("authorization", "Bearer wrong"), ("x-forwarded-for", forwarded),
+        timeout=30.0,
+    )  # fmt: skip
+
+
+def _flood(facts: Facts) -> Iterator[Contract]:
+    allowance = facts.settings.rate_limits.per_address
+    many = allowance.requests + _BEYOND
+
+    def flood(*forwarded: str) -> tuple[Call, ...]:
+        return tuple(
+            Call(CLIENT, _asked(facts, forwarded[index % len(forwarded)]), _MAYBE)
+            for index in range(many)
+        )
+
+    yield Contract(
+        "flood.address",
+        "Requests of one client address beyond `rateLimits.perAddress` are answered with 429 by the"
+        " gateway before their token is looked at, and reach no service.",
+        DOCUMENT,
+        flood("198.18.0.1"),
+        _exactly(_BEYOND, of=slice(None)),
+    )
+    yield Contract(
+        "flood.forged",
+        "The address counted is the client's behind the trusted proxies; what a client writes into"
+        " X-Forwarded-For itself changes nothing.",
+        DOCUMENT,
+        flood(*(f"192.0.2.{index}, 198.18.0.2" for index in range(100))),
+        _exactly(_BEYOND, of=slice(None)),
+    )
+    others = tuple(
+        Call(CLIENT, _asked(facts, f"198.18.1.{index}"), Expect((401,)))
+        for index in range(25)
+        for _ in range(2)
+    )
+    yield Contract(
+        "flood.others",
+        "Requests of other addresses are not affected.",
+        DOCUMENT,
+        (*flood("198.18.0.3"), *others),
+        _exactly(_BEYOND, of=slice(0, many)),
+    )
+    yield Contract(
+        "flood.ipv6",
+        "IPv6 clients are counted by the first 64 bits of their address.",
+        DOCUMENT,
+        flood(*(f"2001:db8:1:1::{index + 1:x}" for index in range(50)))
+        + (Call(CLIENT, _asked(facts, "2001:db8:1:2::1"), Expect((401,))),),
+        _exactly(_BEYOND, of=slice(0, many)),
+    )
+    yield Contract(
+        "flood.answer",
+        "The 429 carries `retry-after`, `x-ratelimit-limit`, `x-ratelimit-remaining` and"
+        " `x-ratelimit-reset`.",
+        DOCUMENT,
+        flood("198.18.0.4"),
+        _told(allowance),
+    )
+
+
+def _exactly(refused: int, of: slice) -> Judge:
+    def judge(replies: Sequence[Reply]) -> str | None:
+        got = sum(reply.status == 429 for reply in replies[of])
+        return None if got == refused else f"{got} were refused, {refused} must be"
+
+    return judge
+
+
+def _told(allowance: Allowance) -> Judge:
+    def judge(replies: Sequence[Reply]) -> str | None:
+        refused = [reply for reply in replies if reply.status == 429]
+        if not refused:
+            return "no request was refused"
+        for reply in refused:
+            if missing := [n for n in ("retry-after", *_COUNTED) if reply.header(n) is None]:
+                return f"a 429 lacks {', '.join(missing)}"
+            if reply.header("x-ratelimit-limit") != str(allowance.requests):
+                return f"x-ratelimit-limit is {reply.header('x-ratelimit-limit')}"
+            if reply.header("x-ratelimit-remaining") != "0":
+                return f"x-ratelimit-remaining is {reply.header('x-ratelimit-remaining')}"
+        return None
+
+    return judge
+
+
+def _at(request: Request, gateway: int) -> Request:
+    return replace(request, address=f"gateway:{gateway % 2}:443")
+
+
+def _tenants(facts: Facts) -> Iterator[Contract]:
+    allowance = facts.settings.rate_limits.per_tenant
+    if allowance.unit != "second":
+        return
+    claim = facts.settings.authentication.tenant
+    many = allowance.requests * 4
+
+    def one_tenant(path: str, tenant: str, *headers: tuple[str, str]) -> tuple[Call, ...]:
+        bearer = facts.bearer(**{claim.claim: tenant})
+        return tuple(
+            Call(
+                CLIENT,
+                _at(
+                    facts.api(
+                        path, *bearer, *headers, ("x-forwarded-for", f"198.18.2.{index + 1}"),
+                        timeout=30.0,
+                    ),
+                    index,
+                ),
+                Expect((200, 429)),
+            )
+            for index in range(many)
+        )  # fmt: skip
+
+    yield Contract(
+        "limit.tenant",
+        "Requests of one tenant to one route prefix beyond `perTenant` are answered with 429, over"
+        " all gateways together.",
+        DOCUMENT,
+        one_tenant("/api/v1/notification/1", "limited-1"),
+        _shared(allowance.requests, slice(None)),
+        pause=1.0,
+    )
+    others = tuple(
+        Call(CLIENT, facts.api(path, *facts.bearer(**{claim.claim: tenant})), Expect((200,)))
+        for path, tenant in (
+            ("/api/v1/notification/1", "limited-3"),
+            ("/api/v1/retrieval/1", "limited-2"),
+        )
+        for _ in range(5)
+    )
+    yield Contract(
+        "limit.others",
+        "Another tenant on the same route, and the same tenant on another route, are not affected.",
+        DOCUMENT,
+        (*one_tenant("/api/v1/notification/1", "limited-2"), *others),
+        _shared(allowance.requests, slice(0, many)),
+        pause=1.0,
+    )
+    yield Contract(
+        "limit.named-tenant",
+        "The tenant is the verified token's; a header that names another changes nothing.",
+        DOCUMENT,
+        tuple(
+            replace(
+                call,
+                request=replace(
+                    call.request,
+                    headers=(*call.request.headers, (claim.header, f"other-{index}")),
+                ),
+            )
+            for index, call in enumerate(one_tenant("/api/v1/notification/1", "limited-4"))
+        ),
+        _shared(allowance.requests, slice(None)),
+        pause=1.0,
+    )
+    yield Contract(
+        "limit.headers",
+        "Answers on limited routes carry `x-ratelimit-limit`, `x-ratelimit-remaining` and"
+        " `x-ratelimit-reset` of the limit closest to its end.",
+        DOCUMENT,
+        (Call(CLIENT, facts.api("/api/v1/notification/1", *facts.bearer()), Expect((200,))),),
+        _counted(allowance.requests),
+    )
+    grpc = next((g.name for s in facts.catalogue.services for g in s.grpc), None)
+    if grpc:
+        bearer = facts.bearer(**{claim.claim: "limited-5"})
+        yield Contract(
+            "limit.grpc",
+            "A gRPC call beyond a limit ends with RESOURCE_EXHAUSTED.",
+            DOCUMENT,
+            tuple(
+                Call(
+                    CLIENT,
+                    _at(
+                        facts.grpc(
+                            f"/{grpc}/Get", *bearer, ("x-forwarded-for", f"198.18.3.{index + 1}"),
+                            timeout=30.0,
+                        ),
+                        index,
+                    ),
+                    Expect((200,), grpc="UNIMPLEMENTED|RESOURCE_EXHAUSTED"),
+                )
+                for index in range(many)
+            ),
+            _exhausted,
+            pause=1.0,
+        )  # fmt: skip
+
+
+def _shared(allowed: int, of: slice) -> Judge:
+    """Not more than the allowance in each second of the clock that the requests fell in."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        passed = [reply for reply in replies[of] if reply.status == 200]
+        refused = [reply for reply in replies[of] if reply.status == 429]
+        seconds = ceil(max(reply.seconds for reply in replies)) + 1
+        if not refused:
+            return f"none of {len(replies[of])} requests in {seconds} s was refused"
+        if len(passed) > allowed * seconds:
+            return f"{len(passed)} passed in {seconds} s, {allowed} a second are allowed"
+        return None
+
+    return judge
+
+
+def _counted(allowed: int) -> Judge:
+    def judge(replies: Sequence[Reply]) -> str | None:
+        for reply in replies:
+            limit, remaining, reset = (reply.header(name) or "" for name in _COUNTED)
+            if limit.split(",")[0] != str(allowed):
+                return f"x-ratelimit-limit is {limit!r}, the allowance is {allowed}"
+            if not remaining.isdigit() or int(remaining) >= allowed or not reset.isdigit():
+                return f"x-ratelimit-remaining is {remaining!r}, x-ratelimit-reset {reset!r}"
+        return None
+
+    return judge
+
+
+def _exhausted(replies: Sequence[Reply]) -> str | None:
+    if not any(reply.grpc_status == "RESOURCE_EXHAUSTED" for reply in replies):
+        return "no call was refused"
+    return None
+
+
+def _login(facts: Facts) -> Iterator[Contract]:
+    allowance = facts.settings.rate_limits.login
+    login = [(one, route) for one, route in facts.catalogue.exposures if route.login]
+    if allowance.unit != "minute":
+        return
+    for number, (one, route) in enumerate(login):
+        yield Contract(
+            f"limit.login.{one.name}",
+            "Requests to a login route are counted by client address against `login`, whatever they"
+            " present.",
+            DOCUMENT,
+            tuple(
+                Call(
+                    CLIENT,
+                    _at(
+                        facts.api(
+                            route.path,
+                            *(facts.bearer(sub=f"user-{index}") if index % 2 else ()),
+                            ("x-forwarded-for", f"198.18.4.{number + 1}"),
+                            method="POST",
+                        ),
+                        index,
+                    ),
+                    Expect((200, 429)),
+                )
+                for index in range(allowance.requests + 6)
+            )
+            + (
+                Call(
+                    CLIENT,
+                    facts.api(route.path, ("x-forwarded-for", "198.18.4.200"), method="POST"),
+                    Expect((200,)),
+                ),
+            ),
+            _exactly(6, of=slice(0, allowance.requests + 6)),
+            clear_of_minute=8.0,
+        )
