@@ -17,7 +17,7 @@ from rich.table import Table
 
 from model.invalid import InvalidInput
 from policies.policy import Enforcement, Violation
-from policies.run import ConfigError
+from policies.run import ConfigError, resolved
 from policies.run import check as violations_of
 
 _COLOURS = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
@@ -54,8 +54,9 @@ def check(
     if (stack is None) == (not given):
         raise InvalidInput("check: give either --stack NAME or --manifests PATH...")
     try:
+        chosen = _config(config)
         objects = _rendered(stack) if stack is not None else list(read(given))
-        found = violations_of(objects, _config(config))
+        found = violations_of(objects, chosen)
     except ConfigError as problem:
         raise InvalidInput(f"{config}: {problem}") from problem
     except OSError as problem:
@@ -129,6 +130,7 @@ def _config(path: Path | None) -> dict[str, Any]:
     loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
     if loaded is not None and not isinstance(loaded, dict):
         raise ConfigError("the file must be a mapping by policy id")
+    resolved(loaded or {})  # told before a stack is rendered
     return loaded or {}
 
 

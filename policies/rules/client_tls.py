@@ -49,7 +49,7 @@ def on(item: Object, _: Config) -> Iterator[Finding]:
     codes=("IST0128", "IST0129"),
     text="SIMPLE and MUTUAL name the certificate authority they trust and leave verification on. "
     "Otherwise any server with any certificate is accepted.",
-    remedy="Set caCertificates (or credentialName) and subjectAltNames; drop insecureSkipVerify.",
+    remedy="Set caCertificates (or workloadSelector and credentialName); drop insecureSkipVerify.",
     url=_TLS,
 )
 def verifies(item: Object, _: Config) -> Iterator[Finding]:
@@ -60,7 +60,9 @@ def verifies(item: Object, _: Config) -> Iterator[Finding]:
             continue
         if tls.get("insecureSkipVerify"):
             yield Finding(item, f"{path}.tls.insecureSkipVerify", "the server is not verified")
-        if not tls.get("caCertificates") and not tls.get("credentialName"):
+        # Sidecars read a credential only from a rule that selects them.
+        credential = tls.get("credentialName") and spec_of(item).get("workloadSelector")
+        if not tls.get("caCertificates") and not credential:
             message = f"mode {tls['mode']} names no certificate authority"
             yield Finding(item, f"{path}.tls.caCertificates", message)
 

@@ -77,7 +77,7 @@ def anchored(item: Object, _: Config) -> Iterator[Finding]:
         if operation == "REPLACE" and applies_to not in ("HTTP_FILTER", "NETWORK_FILTER"):
             message = f"REPLACE does nothing for {applies_to}"
             yield Finding(item, f"{path}.patch.operation", message)
-        if operation in ("ADD", "REMOVE") and applies_to == "ROUTE_CONFIGURATION":
+        if operation in ("ADD", "REMOVE") and applies_to in ("ROUTE_CONFIGURATION", "HTTP_ROUTE"):
             message = f"{operation} does nothing for {applies_to}"
             yield Finding(item, f"{path}.patch.operation", message)
 

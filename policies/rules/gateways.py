@@ -143,17 +143,24 @@ def hosts_owned(item: Object, _: Config) -> Iterator[Finding]:
 )
 def distinct(stack: Stack, _: Config) -> Iterator[Finding]:
     """Compares pods, ports and hosts of all servers."""
-    seen: dict[object, tuple[Object, str]] = {}
+    seen: dict[tuple[object, str], list[tuple[Object, str]]] = {}
     for item in stack.of("Gateway"):
-        selector = frozenset((spec_of(item).get("selector") or {}).items())
         for path, server in _servers(item):
             number = (server.get("port") or {}).get("number")
-            for host in server.get("hosts") or ():
-                key = (selector, number, str(host).rpartition("/")[2])
-                first, where = seen.setdefault(key, (item, path))
-                if (first, where) != (item, path):
-                    message = f"{key[2]} on port {number} is served by {reference(first)} too"
+            for host in map(str, server.get("hosts") or ()):
+                served = seen.setdefault((number, host.rpartition("/")[2]), [])
+                first = next((i for i, where in served if _same_pods(i, item)), None)
+                served.append((item, path))
+                if first is not None:
+                    message = f"{host} on port {number} is served by {reference(first)} too"
                     yield Finding(item, f"{path}.hosts", message)
+
+
+def _same_pods(one: Object, other: Object) -> bool:
+    """Whether a pod that one selects is selected by the other too."""
+    first = (spec_of(one).get("selector") or {}).items()
+    second = (spec_of(other).get("selector") or {}).items()
+    return first <= second or second <= first
 
 
 @stack_policy(
@@ -162,7 +169,7 @@ def distinct(stack: Stack, _: Config) -> Iterator[Finding]:
     severity=Severity.HIGH,
     codes=("IST0161",),
     text="A server in mode SIMPLE or MUTUAL names its certificate; a Secret of that name in the "
-    "set is a TLS Secret in the gateway's namespace.",
+    "set, beside the gateway's pods, holds a certificate and its key.",
     remedy="Set credentialName to a kubernetes.io/tls Secret beside the gateway's pods.",
     url=_ANALYSIS + "ist0161/",
 )
@@ -182,9 +189,19 @@ def certificate(stack: Stack, _: Config) -> Iterator[Finding]:
                 yield Finding(item, f"{path}.tls.credentialName", "no certificate is named")
             for namespace in sorted(homes):
                 secret = secrets.get((namespace, str(name)))
-                if secret and secret.get("type") not in ("kubernetes.io/tls", "Opaque", None):
-                    message = f"Secret {namespace}/{name} is of type {secret.get('type')}"
+                if secret and (problem := _no_certificate(secret)):
+                    message = f"Secret {namespace}/{name} {problem}"
                     yield Finding(item, f"{path}.tls.credentialName", message)
+
+
+def _no_certificate(secret: Object) -> str | None:
+    """Why a Secret can't be a server's certificate."""
+    if secret.get("type") not in ("kubernetes.io/tls", "Opaque", None):
+        return f"is of type {secret['type']}"
+    keys = {*(secret.get("data") or {}), *(secret.get("stringData") or {})}
+    if not {"tls.crt", "tls.key"} <= keys and not {"cert", "key"} <= keys:
+        return "lacks tls.crt or tls.key"
+    return None
 
 
 @stack_policy(

@@ -15,6 +15,7 @@ from policies.policy import (
     Severity,
     namespace_of,
     object_policy,
+    reference,
     spec_of,
     stack_policy,
 )
@@ -313,8 +314,8 @@ def subset_exists(stack: Stack, _: Config) -> Iterator[Finding]:
     title="Gateways that routes bind to exist and serve their hosts",
     severity=Severity.HIGH,
     codes=("IST0101", "IST0132", "KIA1102"),
-    text="A VirtualService binds to Gateways that are there, and each of its hosts is served by "
-    "one of them for its namespace. Otherwise the route is never used.",
+    text="A VirtualService binds to Gateways that are there and serve some of its hosts, and each "
+    "of its hosts is served by one of them for its namespace. Otherwise the route is never used.",
     remedy="Correct the gateway's name (namespace/name), or add the host to a server.",
     url=_ANALYSIS + "ist0132/",
 )
@@ -328,8 +329,13 @@ def route_gateway_exists(stack: Stack, _: Config) -> Iterator[Finding]:
         known = [stack.gateways[g] for g in bound if g in stack.gateways]
         if not known or MESH in gateways_of(item):
             continue
-        for index, host in enumerate(spec_of(item).get("hosts") or ()):
-            if not any(_serves(gateway, str(host), namespace_of(item)) for gateway in known):
+        hosts = [str(host) for host in spec_of(item).get("hosts") or ()]
+        for bound_to in known:
+            if not any(_serves(bound_to, host, namespace_of(item)) for host in hosts):
+                message = f"{reference(bound_to)} serves none of the hosts for this namespace"
+                yield Finding(item, "spec.gateways", message)
+        for index, host in enumerate(hosts):
+            if not any(_serves(gateway, host, namespace_of(item)) for gateway in known):
                 message = f"no server of {', '.join(bound)} serves {host} for this namespace"
                 yield Finding(item, f"spec.hosts[{index}]", message)
 

@@ -47,24 +47,32 @@ class _Entry(NamedTuple):
 )
 def hosts_distinct(stack: Stack, _: Config) -> Iterator[Finding]:
     """Compares hosts in the mesh, and paths at gateways."""
-    in_mesh: dict[str, Object] = {}
+    in_mesh: dict[str, list[Object]] = {}
     at_gateways: dict[tuple[str, str], list[_Entry]] = {}
     for item in stack.of("VirtualService"):
         for host in map(str, spec_of(item).get("hosts") or ()):
             full = stack.fqdn(host, namespace_of(item))
             for gateway in gateways_of(item):
                 if gateway == MESH:
-                    first = in_mesh.setdefault(full, item)
-                    if first is not item and _visible(first) and _visible(item):
-                        yield Finding(item, "spec.hosts", f"{reference(first)} has {host} too")
+                    rival = next(
+                        (r for r in in_mesh.get(full, ()) if _meet_somewhere(r, item)), None
+                    )
+                    in_mesh.setdefault(full, []).append(item)
+                    if rival is not None:
+                        yield Finding(item, "spec.hosts", f"{reference(rival)} has {host} too")
                 else:
                     at_gateways.setdefault((gateway, host), []).extend(_entries(item))
     for (gateway, host), entries in at_gateways.items():
         yield from _overlaps(entries, f"on {host} at {gateway}")
 
 
-def _visible(item: Object) -> bool:
-    return spec_of(item).get("exportTo") != ["."]
+def _meet_somewhere(one: Object, other: Object) -> bool:
+    """Whether some namespace sees both."""
+    seen = []
+    for item in (one, other):
+        exported = [str(e) for e in spec_of(item).get("exportTo") or ("*",)]
+        seen.append({namespace_of(item) if e == "." else e for e in exported})
+    return "*" in seen[0] | seen[1] or bool(seen[0] & seen[1])
 
 
 def _entries(item: Object) -> Iterator[_Entry]:

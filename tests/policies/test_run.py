@@ -127,7 +127,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(p for key, entry in entries for p in _places(entry, (*path, key)))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_form_of_an_object_ends_in_a_traceback(
     stacks: dict[str, Objects], data: st.DataObject
