@@ -41,7 +41,7 @@ def mtls(objects: MeshObjects, workload: Workload) -> Mtls:
     """
     root = objects.mesh.root_namespace
     scopes: dict[str, Object] = {}
-    for policy in objects.applying(objects.peer_authentications, workload):
+    for policy in objects.applying("PeerAuthentication", workload):
         selects = bool(((policy.get("spec") or {}).get("selector") or {}).get("matchLabels"))
         if namespace_of(policy) == root:
             if selects:
@@ -97,7 +97,7 @@ def jwt_rules(objects: MeshObjects, workload: Workload) -> tuple[JwtRule, ...]:
         sorted(
             (
                 _jwt_rule(rule)
-                for policy in objects.applying(objects.request_authentications, workload)
+                for policy in objects.applying("RequestAuthentication", workload)
                 for rule in (policy.get("spec") or {}).get("jwtRules") or ()
             ),
             key=lambda rule: rule.issuer,

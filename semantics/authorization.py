@@ -49,7 +49,7 @@ class Guard:
         """The AuthorizationPolicies that are enforced here, dry runs left out."""
         return tuple(
             policy
-            for policy in self.objects.applying(self.objects.authorization_policies, self.workload)
+            for policy in self.objects.applying("AuthorizationPolicy", self.workload)
             if not _dry_run(policy)
         )
 

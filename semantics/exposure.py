@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import cached_property
 
+from semantics import witnesses
 from semantics.authentication import RefusedToken, authenticate
 from semantics.authorization import Guard
 from semantics.conditions import Condition, Dimension
 from semantics.describe import listed, tokens_text
-from semantics.objects import MeshObjects, Workload
+from semantics.gateway_change import GatewayChange
+from semantics.ingress import HostIngress, Ingress
+from semantics.objects import MeshObjects
 from semantics.paths import normalize
 from semantics.regions import TOKEN, Space, space_of
 from semantics.request import Outcome, Request, Token, principal_of
@@ -23,11 +25,9 @@ from semantics.routes import (
     HttpRoute,
     Server,
     example_paths,
-    host_within,
-    http_routes,
-    servers,
 )
 from semantics.strings import ip_block
+from semantics.witnesses import paths_of
 
 
 class Level(IntEnum):
@@ -82,72 +82,15 @@ class ExposureChange:
         return self.after.level > max(self.before.level, Level.REFUSED)
 
 
+WITNESSES = witnesses.METHODS
 METHODS = Dimension("method")
 REMOTE_IP = Dimension("remote_ip")
 PATH = Dimension("path")
 
 
-@dataclass(frozen=True)
-class _Revision:
-    """One revision's gateways and routes."""
-
-    objects: MeshObjects
-
-    @cached_property
-    def servers(self) -> list[Server]:
-        return [s for s in servers(self.objects) if not s.mutual]
-
-    @cached_property
-    def routes(self) -> list[HttpRoute]:
-        return http_routes(self.objects)
-
-    @cached_property
-    def _guards(self) -> dict[str, Guard]:
-        return {}
-
-    def guard(self, workload: Workload) -> Guard:
-        return self._guards.setdefault(str(workload), Guard(workload, self.objects))
-
-    @cached_property
-    def _workloads(self) -> Mapping[tuple[str, str], tuple[Workload, ...]]:
-        found: dict[tuple[str, str], list[Workload]] = {}
-        for service in self.objects.of("Service"):
-            metadata, spec = service.get("metadata") or {}, service.get("spec") or {}
-            selector = spec.get("selector") or {}
-            namespace = str(metadata.get("namespace") or "default")
-            found[namespace, str(metadata.get("name"))] = [
-                w
-                for w in self.objects.workloads
-                if selector
-                and w.namespace == namespace
-                and selector.items() <= dict(w.labels).items()
-            ]
-        return {key: tuple(value) for key, value in found.items()}
-
-    def behind(self, namespace: str, service: str) -> tuple[Workload, ...]:
-        """The workloads of a service; without a Service object, the one of that name."""
-        known = self._workloads.get((namespace, service))
-        if known is not None:
-            return known
-        return tuple(
-            w for w in self.objects.workloads if w.namespace == namespace and w.name == service
-        )
-
-    def target_port(self, namespace: str, service: str, port: int | None) -> int:
-        for item in self.objects.of("Service"):
-            metadata = item.get("metadata") or {}
-            if metadata.get("name") != service or metadata.get("namespace") != namespace:
-                continue
-            for each in (item.get("spec") or {}).get("ports") or ():
-                target = each.get("targetPort", each.get("port"))
-                if port in (None, each.get("port")) and isinstance(target, int):
-                    return target
-        return port or 0
-
-
 def compare(old: MeshObjects, new: MeshObjects) -> list[ExposureChange]:
     """Every class of outside requests for which more, less or something else is asked now."""
-    revisions = (_Revision(old), _Revision(new))
+    revisions = (Ingress(old), Ingress(new))
     found: dict[_Difference, dict[tuple[str, ...], list[str]]] = {}
     for host in sorted({r.host for revision in revisions for r in revision.routes}):
         for path, methods, service, before, after in _host_rows(revisions, host, everything=False):
@@ -181,7 +124,7 @@ def _transposed(
 
 def table(objects: MeshObjects) -> list[Exposed]:
     """Everything that outside clients may address, and what it asks of them."""
-    revision = _Revision(objects)
+    revision = Ingress(objects)
     return [
         Exposed(host, path, methods, service, after)
         for host in sorted({r.host for r in revision.routes})
@@ -195,50 +138,85 @@ _Row = tuple[str, tuple[str, ...], str, Requirement, Requirement]
 
 
 def _host_rows(
-    revisions: tuple[_Revision, _Revision], host: str, *, everything: bool
+    revisions: tuple[Ingress, Ingress], host: str, *, everything: bool
 ) -> Iterator[_Row]:
     """One row for each path and class of methods of a host; only what may differ, or all."""
-    by_revision = [[r for r in revision.routes if r.host == host] for revision in revisions]
-    paths = {p for routes in by_revision for route in routes for p in example_paths(route)}
-    guards = _guards(revisions, by_revision)
+    old, new = (
+        HostIngress(revision, host, tuple(r for r in revision.routes if r.host == host))
+        for revision in revisions
+    )
+    paths = {p for side in (old, new) for route in side.routes for p in example_paths(route)}
+    paths |= {p for side in (old, new) for p in _named_below(side, paths)}
+    if not everything:
+        at_gateway = GatewayChange.between(
+            _at_gateway(old), _at_gateway(new), host.replace("*", "some")
+        )
+        paths = {
+            path
+            for path in paths
+            if at_gateway.touches(path)
+            or any(_way(old, path, method) != _way(new, path, method) for method in WITNESSES)
+        }
+    guards = {
+        id(guard): guard
+        for side in (old, new)
+        for path in paths
+        for method in WITNESSES
+        for guard in side.guards(path, method)
+    }
     if not guards:
         return
-    space = space_of(guards, (), extra={PATH: sorted(paths)}, classes_only=True)
-    axis = space.axis(PATH)
-    if axis is not None:
-        # A path that a policy tells apart counts where a route takes it.
-        named = {value for each in axis.classes for value in each[:1]}
-        paths |= {p for p in named if any(_below(p, base) for base in paths)}
+    space = space_of(guards.values(), (), only=(METHODS, TOKEN))
     for path in sorted(paths):
         for methods in _methods(space):
-            if not everything and _alike(revisions, by_revision, host, path, methods[0]):
-                continue
-            rows = [
-                _requirement(revision, routes, host, path, methods[0], space)
-                for revision, routes in zip(revisions, by_revision, strict=True)
-            ]
-            (before, was), (after, becomes) = rows
+            before, was = _requirement(old, path, methods[0], space)
+            after, becomes = _requirement(new, path, methods[0], space)
             yield path, methods, becomes or was, before, after
 
 
-def _below(path: str, base: str) -> bool:
-    return path == base or path.startswith(base.rstrip("/") + "/")
+def _at_gateway(side: HostIngress) -> list[tuple[Guard, tuple[object, ...]]]:
+    return [(side.revision.guard(s.workload), (s.gateway, s.port, s.hosts)) for s in side.servers]
 
 
-def _guards(
-    revisions: Sequence[_Revision], by_revision: Sequence[Sequence[HttpRoute]]
-) -> list[Guard]:
-    found: dict[int, Guard] = {}
-    for revision, routes in zip(revisions, by_revision, strict=True):
-        for server in revision.servers:
-            guard = revision.guard(server.workload)
-            found[id(guard)] = guard
-        for route in routes:
-            for namespace, service, _, _ in route.destinations():
-                for workload in revision.behind(namespace, service):
-                    guard = revision.guard(workload)
-                    found[id(guard)] = guard
-    return list(found.values())
+def _named_below(side: HostIngress, bases: set[str]) -> Iterator[str]:
+    """Paths that policies tell apart, where a route takes them."""
+    workloads = {str(s.workload): s.workload for s in side.servers}
+    for route in side.routes:
+        for namespace, service, _, _ in route.destinations():
+            workloads |= {str(w): w for w in side.revision.behind(namespace, service)}
+    for workload in workloads.values():
+        for policy in side.revision.guard(workload).http_policies:
+            for rule in policy.rules:
+                for condition in rule.conditions():
+                    if condition.dimension == PATH:
+                        for value in condition.values:
+                            yield from (p for p in paths_of(value) if _below_any(p, bases))
+
+
+def _below_any(path: str, bases: set[str]) -> bool:
+    parts = path.rstrip("/").split("/")
+    return any("/".join(parts[:end]) in bases for end in range(2, len(parts) + 1))
+
+
+def _way(side: HostIngress, path: str, method: str) -> list[object]:
+    """What of a request's way decides on who gets through, the gateway's policies left out."""
+    found: list[object] = []
+    for server, route in side.ways(path, method):
+        destinations = tuple(
+            (
+                destination,
+                side.revision.target_port(*destination[:3]),
+                tuple(
+                    side.revision.guard(w).fingerprint
+                    for w in side.revision.behind(*destination[:2])
+                ),
+            )
+            for destination in route.destinations()
+            if destination[3] > 0
+        )
+        kept = {k: route.route.get(k) for k in ("match", "rewrite", "redirect", "directResponse")}
+        found.append((server.gateway, server.port, repr(kept), destinations))
+    return found
 
 
 def _methods(space: Space) -> list[tuple[str, ...]]:
@@ -246,78 +224,27 @@ def _methods(space: Space) -> list[tuple[str, ...]]:
     return [tuple(each) for each in axis.classes] if axis is not None else [("GET",)]
 
 
-def _alike(
-    revisions: tuple[_Revision, _Revision],
-    by_revision: Sequence[Sequence[HttpRoute]],
-    host: str,
-    path: str,
-    method: str,
-) -> bool:
-    """Whether both revisions send the request the same way past guards that decide alike."""
-    old, new = (
-        [
-            (revision.guard(server.workload).fingerprint, server.port, _way(revision, route))
-            for server, route in _ways(revision, routes, host, path, method)
-        ]
-        for revision, routes in zip(revisions, by_revision, strict=True)
-    )
-    return old == new
-
-
-def _way(revision: _Revision, route: HttpRoute) -> tuple[object, ...]:
-    """What of a route decides on who gets through it."""
-    destinations = tuple(
-        (
-            destination,
-            revision.target_port(*destination[:3]),
-            tuple(revision.guard(w).fingerprint for w in revision.behind(*destination[:2])),
-        )
-        for destination in route.destinations()
-        if destination[3] > 0
-    )
-    kept = {key: route.route.get(key) for key in ("match", "rewrite", "redirect", "directResponse")}
-    return (repr(kept), destinations)
-
-
-def _ways(
-    revision: _Revision, routes: Sequence[HttpRoute], host: str, path: str, method: str
-) -> Iterator[tuple[Server, HttpRoute]]:
-    """The servers that serve the host, each with the route that takes the request there."""
-    for server in revision.servers:
-        if not host_within(host, server.hosts):
-            continue
-        for route in routes:
-            if server.gateway in route.gateways and route.takes(server.gateway, path, method, {}):
-                yield server, route
-                break
-
-
 def _requirement(
-    revision: _Revision,
-    routes: Sequence[HttpRoute],
-    host: str,
-    path: str,
-    method: str,
-    space: Space,
+    side: HostIngress, path: str, method: str, space: Space
 ) -> tuple[Requirement, str]:
     """What is asked for one request, and the service that answers it."""
     best, reached = UNROUTED, ""
-    for server, route in _ways(revision, routes, host, path, method):
+    for server, route in side.ways(path, method):
         request = Request(
             source_ip="10.255.255.254",
             port=server.port,
-            host=host.replace("*", "some"),
+            host=side.host.replace("*", "some"),
             method=method,
             path=path,
         )
-        requirement, service = _asked(revision, server, route, request, space)
+        requirement, service = _asked(side.revision, server, route, request, space)
         if requirement.level > best.level:
             best, reached = requirement, service
     return best, reached
 
 
 def _asked(
-    revision: _Revision, server: Server, route: HttpRoute, request: Request, space: Space
+    revision: Ingress, server: Server, route: HttpRoute, request: Request, space: Space
 ) -> tuple[Requirement, str]:
     destinations = [d for d in route.destinations() if d[3] > 0]
     service = listed(dict.fromkeys(f"{d[1]}" for d in destinations))
@@ -372,7 +299,7 @@ def _addresses(guard: Guard) -> list[tuple[str, str]]:
 
 
 def _refusal(
-    revision: _Revision,
+    revision: Ingress,
     server: Server,
     route: HttpRoute,
     destinations: Sequence[tuple[str, str, int | None, int]],

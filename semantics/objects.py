@@ -18,6 +18,7 @@ ANY_OTHER = "(any other workload)"
 OTHER_NAMESPACE = "some-other"
 _POLICIES = ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication")
 POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout"}
+_Place = tuple[str, tuple[str, str] | None]
 _HTTP = {"http", "http2", "https", "grpc", "grpc-web", "h2c", "kubernetes.io/h2c"}
 _HTTP_SERVERS = {"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"}
 
@@ -66,29 +67,31 @@ class MeshObjects:
         """All objects of a kind."""
         return self.by_kind.get(kind, ())
 
-    @cached_property
-    def authorization_policies(self) -> Mapping[str, list[Object]]:
-        """AuthorizationPolicies by namespace."""
-        return _by_namespace(self.of("AuthorizationPolicy"))
-
-    @cached_property
-    def peer_authentications(self) -> Mapping[str, list[Object]]:
-        """PeerAuthentications by namespace."""
-        return _by_namespace(self.of("PeerAuthentication"))
-
-    @cached_property
-    def request_authentications(self) -> Mapping[str, list[Object]]:
-        """RequestAuthentications by namespace."""
-        return _by_namespace(self.of("RequestAuthentication"))
-
-    def applying(
-        self, index: Mapping[str, Sequence[Object]], workload: Workload
-    ) -> Iterator[Object]:
-        """Policies of an index that apply to a workload: the root namespace's, then its own."""
+    def applying(self, kind: str, workload: Workload) -> Iterator[Object]:
+        """Policies of a kind that apply to a workload: the root namespace's, then its own."""
+        selective = self._selective(kind)
         for namespace in dict.fromkeys((self.mesh.root_namespace, workload.namespace)):
-            for policy in index.get(namespace, ()):
+            places = [selective.get((namespace, None), ())]
+            places += [selective.get((namespace, label), ()) for label in workload.labels.items()]
+            for place in sorted({place for found in places for place in found}):
+                policy = self.of(kind)[place]
                 if applies(policy, workload):
                     yield policy
+
+    def _selective(self, kind: str) -> Mapping[_Place, list[int]]:
+        """Places of a kind's policies by namespace and one label that they select, if any."""
+        if kind not in self._by_label:
+            found: dict[_Place, list[int]] = {}
+            for place, policy in enumerate(self.of(kind)):
+                labels = (_spec(policy).get("selector") or {}).get("matchLabels") or {}
+                label = next(iter(labels.items()), None)
+                found.setdefault((namespace_of(policy), label), []).append(place)
+            self._by_label[kind] = found
+        return self._by_label[kind]
+
+    @cached_property
+    def _by_label(self) -> dict[str, Mapping[_Place, list[int]]]:
+        return {}
 
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
@@ -99,25 +102,29 @@ class MeshObjects:
         Pods come from the templates in the set. What only a Service selects stands for its pods;
         what only a policy's selector names, likewise: an application deployed by someone else.
         """
-        found = [self._from_template(item) for kind in POD_TEMPLATES for item in self.of(kind)]
+        found = _Workloads()
+        for kind in POD_TEMPLATES:
+            for item in self.of(kind):
+                found.add(self._from_template(item))
         for service in self.of("Service"):
             selector = _spec(service).get("selector")
-            if selector and not _any_selected(found, namespace_of(service), selector):
-                found.append(self._implied(namespace_of(service), name_of(service), selector))
+            if selector and not found.selected(namespace_of(service), selector):
+                found.add(self._implied(namespace_of(service), name_of(service), selector))
         for kind in _POLICIES:
             for policy in self.of(kind):
                 labels = (_spec(policy).get("selector") or {}).get("matchLabels")
                 namespace = namespace_of(policy)
                 if not labels or namespace == self.mesh.root_namespace:
                     continue
-                if not _any_selected(found, namespace, labels):
-                    found.append(self._implied(namespace, _readable(labels), labels))
+                if not found.selected(namespace, labels):
+                    found.add(self._implied(namespace, _readable(labels), labels))
         for gateway in self.of("Gateway"):
             selector = _spec(gateway).get("selector") or {}
-            if not any(_subset(selector, w.labels) for w in found):
-                found.append(self._implied_gateway(gateway, selector))
-        found += [Workload(namespace, ANY_OTHER) for namespace in self._governed_namespaces()]
-        return tuple(sorted(found, key=str))
+            if not any(_subset(selector, w.labels) for w in found.all):
+                found.add(self._implied_gateway(gateway, selector))
+        for namespace in self._governed_namespaces():
+            found.add(Workload(namespace, ANY_OTHER))
+        return tuple(sorted(found.all, key=str))
 
     def _governed_namespaces(self) -> list[str]:
         """Namespaces whose pods get a proxy, and one that stands for all that are not named."""
@@ -161,6 +168,20 @@ class MeshObjects:
         return frozenset((declared - without_proxy) | running)
 
     @cached_property
+    def _accounts(self) -> frozenset[tuple[str, str]]:
+        return frozenset((namespace_of(s), name_of(s)) for s in self.of("ServiceAccount"))
+
+    @cached_property
+    def _services(self) -> Mapping[_Place, list[Object]]:
+        """Services by namespace and one label that they select."""
+        found: dict[_Place, list[Object]] = {}
+        for service in self.of("Service"):
+            for label in (_spec(service).get("selector") or {}).items():
+                found.setdefault((namespace_of(service), label), []).append(service)
+                break
+        return found
+
+    @cached_property
     def _namespaces(self) -> Mapping[str, Mapping[str, str]]:
         return {name_of(item): labels_of(item) for item in self.of("Namespace")}
 
@@ -190,8 +211,9 @@ class MeshObjects:
         )
 
     def _implied(self, namespace: str, name: str, labels: Mapping[str, str]) -> Workload:
-        accounts = {name_of(s) for s in self.of("ServiceAccount") if namespace_of(s) == namespace}
-        own = next((n for n in (name, labels.get("app", "")) if n in accounts), None)
+        own = next(
+            (n for n in (name, labels.get("app", "")) if (namespace, n) in self._accounts), None
+        )
         return Workload(
             namespace=namespace,
             name=name,
@@ -207,9 +229,9 @@ class MeshObjects:
     ) -> dict[int, bool]:
         """The workload's ports by the Services that select it, and whether they speak HTTP."""
         ports: dict[int, bool] = {}
-        for service in self.of("Service"):
-            selector = _spec(service).get("selector")
-            if namespace_of(service) != namespace or not selector or not _subset(selector, labels):
+        candidates = (self._services.get((namespace, label), ()) for label in labels.items())
+        for service in (each for found in candidates for each in found):
+            if not _subset(_spec(service).get("selector") or {}, labels):
                 continue
             for port in _spec(service).get("ports") or ():
                 target = port.get("targetPort", port.get("port"))
@@ -286,21 +308,25 @@ def _spec(item: Object) -> Mapping[str, Any]:
     return item.get("spec") or {}
 
 
-def _by_namespace(objects: Iterable[Object]) -> dict[str, list[Object]]:
-    found: dict[str, list[Object]] = {}
-    for item in objects:
-        found.setdefault(namespace_of(item), []).append(item)
-    return found
-
-
 def _subset(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return all(labels.get(key) == value for key, value in wanted.items())
 
 
-def _any_selected(
-    workloads: Iterable[Workload], namespace: str, selector: Mapping[str, str]
-) -> bool:
-    return any(w.namespace == namespace and _subset(selector, w.labels) for w in workloads)
+class _Workloads:
+    """Workloads found so far, to be asked whether a selector selects one of them."""
+
+    def __init__(self) -> None:
+        self.all: list[Workload] = []
+        self._by_label: dict[_Place, list[Workload]] = {}
+
+    def add(self, workload: Workload) -> None:
+        self.all.append(workload)
+        for label in workload.labels.items():
+            self._by_label.setdefault((workload.namespace, label), []).append(workload)
+
+    def selected(self, namespace: str, selector: Mapping[str, str]) -> bool:
+        label = next(iter(selector.items()), None)
+        return any(_subset(selector, w.labels) for w in self._by_label.get((namespace, label), ()))
 
 
 def _readable(labels: Mapping[str, str]) -> str:

@@ -109,27 +109,29 @@ def space_of(
     identities: Iterable[tuple[str, str]],
     *,
     extra: Mapping[Dimension, Sequence[Any]] | None = None,
-    classes_only: bool = False,
+    only: Sequence[Dimension] | None = None,
 ) -> Space:
     """The grid for the policies of all given guards (of the same workload in two revisions).
 
-    `extra` adds values to try, for example the paths of routes. With `classes_only` the axes are
-    whole however many cells they span: for callers that look at single cells.
+    `extra` adds values to try. With `only`, the axes of these dimensions are made and are whole
+    however many cells they span: for callers that look at single cells.
     """
     guards = tuple(guards)
-    by_dimension: dict[Dimension, list[Condition]] = {PEER: [], PORT: [], TOKEN: []}
+    always = (PEER, PORT, TOKEN) if only is None else only
+    by_dimension: dict[Dimension, list[Condition]] = {dimension: [] for dimension in always}
     for guard in guards:
         for policy in (*guard.http_policies, *guard.tcp_policies):
             for rule in policy.rules:
                 for condition in rule.conditions():
-                    by_dimension.setdefault(condition.dimension, []).append(condition)
+                    if only is None or condition.dimension in only:
+                        by_dimension.setdefault(condition.dimension, []).append(condition)
     axes = [
         _axis(dimension, conditions, guards, identities, (extra or {}).get(dimension, ()))
         for dimension, conditions in sorted(
             by_dimension.items(), key=lambda item: (_ORDER.index(item[0].kind), item[0].name)
         )
     ]
-    fitted = axes if classes_only else _fitted(axes)
+    fitted = axes if only is not None else _fitted(axes)
     return Space(
         tuple(fitted),
         complete=fitted == axes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,34 @@ def http_routes(objects: MeshObjects) -> list[HttpRoute]:
                     )
                 )
     return found
+
+
+class Router:
+    """The routes of one host, to be asked which one takes a request at a gateway."""
+
+    def __init__(self, routes: Sequence[HttpRoute]) -> None:
+        self._literal: dict[str, list[int]] = {}
+        self._anywhere: list[int] = []
+        self._routes = routes
+        for place, route in enumerate(routes):
+            for match in route.matches:
+                uri = match.get("uri") or {}
+                literal = uri.get("exact") or uri.get("prefix")
+                if literal is None or match.get("ignoreUriCase"):
+                    self._anywhere.append(place)
+                else:
+                    self._literal.setdefault(str(literal), []).append(place)
+
+    def route(self, gateway: str, path: str, method: str) -> HttpRoute | None:
+        """The first route that takes a request without further headers; None: not found."""
+        places = set(self._anywhere)
+        for end in range(len(path) + 1):
+            places.update(self._literal.get(path[:end], ()))
+        for place in sorted(places):
+            route = self._routes[place]
+            if gateway in route.gateways and route.takes(gateway, path, method, {}):
+                return route
+        return None
 
 
 def host_within(host: str, patterns: tuple[str, ...]) -> bool:
