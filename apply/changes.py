@@ -64,6 +64,29 @@ def content(manifest: Manifest) -> Manifest:
     return {**stripped, "metadata": metadata}
 
 
+def strays(declared: Iterable[Manifest], live: Iterable[Manifest]) -> list[Manifest]:
+    """Declared objects of Istio's whose live spec says something else than they do.
+
+    Server-side apply leaves fields alone that someone else has added, and an added `rules: [{}]`
+    undoes a policy. Istio's kinds have no defaults that the server fills in, so whatever is not
+    declared is such a field.
+    """
+    by_name = {reference(one): one for one in live}
+    return [
+        one
+        for one in declared
+        if is_istios(one)
+        and (found := by_name.get(reference(one))) is not None
+        and found.get("spec") != one.get("spec")
+    ]
+
+
+def is_istios(one: Manifest) -> bool:
+    """True for Istio's own kinds."""
+    group: str = one["apiVersion"].rpartition("/")[0]
+    return group.endswith(".istio.io")
+
+
 def keeping_ignored(manifest: Manifest, live: Manifest | None) -> Manifest:
     """The object with the live values at the paths that a controller owns.
 

@@ -182,6 +182,14 @@ class Kubectl:
         return existing
 
     @_again_while_lost
+    def replace(self, objects: Sequence[Manifest]) -> None:
+        """Puts the objects in the place of the live ones, whoever wrote what is in those."""
+        if objects:
+            self.run(
+                *("replace", f"--field-manager={_FIELD_MANAGER}", "-f", "-"),
+                stdin=as_list(objects),
+            )
+
     def apply_set(
         self, objects: Sequence[Manifest], parent: str, on_line: Callable[[str], None]
     ) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from apply import apply_set
-from apply.changes import Change, changes, keeping_ignored
+from apply.changes import Change, changes, keeping_ignored, strays
 from apply.kubectl import ClusterError, Kubectl, Resource
 from components.objects import Declared, GeneratedSecret, HelmRelease, Manifest, reference
 
@@ -109,6 +109,8 @@ class Deployment:
             if (one["apiVersion"], one["kind"]) in self.known and _namespace_exists(one, namespaces)
         ]
         after = {reference(one): one for one in self.kubectl.dry_run(checkable)}
+        for one in strays(checkable, after.values()):
+            after[reference(one)] = {**after[reference(one)], "spec": one["spec"]}
         return changes(live, [after.get(reference(one), one) for one in self.objects])
 
     def up(self, on_progress: Progress) -> list[Change]:
@@ -134,8 +136,9 @@ class Deployment:
                 self.applied.append(line.split()[0])
                 on_progress(self.applied[-1], len(self.applied))
 
+        members = [keeping_ignored(one, by_name.get(reference(one))) for one in self._members]
         self.kubectl.apply_set(
-            [keeping_ignored(one, by_name.get(reference(one))) for one in self._members],
+            members,
             apply_set.parent_name(self.stack),
             applied,
         )
@@ -143,7 +146,11 @@ class Deployment:
             keep=[one for one in self.declared if isinstance(one, GeneratedSecret)]
         )
         del self.known  # definitions of this run are known only now
-        return changes(before, self.live())
+        after = self.live()
+        if changed_by_others := strays(members, after):
+            self.kubectl.replace(self._marked(changed_by_others))
+            after = self.live()
+        return changes(before, after)
 
     def destroy(self, on_progress: Progress) -> list[Change]:
         """Removes everything of the stack but definitions, and waits until it is gone.
@@ -210,19 +217,21 @@ class Deployment:
 
     def _apply_early(self, objects: Sequence[Manifest]) -> None:
         """Applies members before the whole set is: marked already, or they would lose the mark."""
+        self.kubectl.apply(self._marked(objects))
+
+    def _marked(self, objects: Sequence[Manifest]) -> list[Manifest]:
+        """The objects with the label that kubectl gives to members of the ApplySet."""
         mark = {apply_set.PART_OF: apply_set.identifier(self.stack)}
-        self.kubectl.apply(
-            [
-                {
-                    **one,
-                    "metadata": {
-                        **one["metadata"],
-                        "labels": {**(one["metadata"].get("labels") or {}), **mark},
-                    },
-                }
-                for one in objects
-            ]
-        )
+        return [
+            {
+                **one,
+                "metadata": {
+                    **one["metadata"],
+                    "labels": {**(one["metadata"].get("labels") or {}), **mark},
+                },
+            }
+            for one in objects
+        ]
 
     def _install(self, on_progress: Progress) -> None:
         """Releases that others build on, each ready before the next is begun.

@@ -1,107 +1,101 @@
-"""What counts as a change, and what another controller owns."""
+"""What changed, what another controller owns, what somebody else has written."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
-from apply.apply_set import identifier, parent, parent_name
-from apply.changes import Action, changes, content, keeping_ignored
-from apply.kubectl import ClusterError
-from components.objects import IGNORE_CHANGES
+from apply import apply_set
+from apply.changes import Action, changes, keeping_ignored, strays
+from components.objects import IGNORE_CHANGES, Manifest
 
 
-def config_map(name: str, data: str = "1", **metadata: Any) -> dict[str, Any]:
+def policy(spec: dict[str, Any], **metadata: Any) -> Manifest:
     return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": name, "namespace": "apps", **metadata},
-        "data": {"key": data},
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "deny-all", "namespace": "istio-system", **metadata},
+        "spec": spec,
     }
 
 
-def virtual_service(*weights: int, ignored: str = "spec.http[*].route[*].weight") -> dict[str, Any]:
-    annotations = {IGNORE_CHANGES: ignored} if ignored else {}
+def split(*weights: int, **metadata: Any) -> Manifest:
+    route = [{"destination": {"host": f"s{i}"}, "weight": w} for i, w in enumerate(weights)]
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
-        "metadata": {"name": "one", "namespace": "apps", "annotations": annotations},
-        "spec": {
-            "hosts": ["one"],
-            "http": [{"route": [{"weight": weight, "destination": {}} for weight in weights]}],
-        },
+        "metadata": {"name": "s", "namespace": "apps", **metadata},
+        "spec": {"hosts": ["s"], "http": [{"route": route}]},
     }
 
 
-def test_each_object_is_created_changed_unchanged_or_pruned() -> None:
-    before = [config_map("same"), config_map("other"), config_map("gone")]
-    after = [config_map("same"), config_map("other", "2"), config_map("new")]
-    assert [(change.action, change.object) for change in changes(before, after)] == [
-        (Action.UNCHANGED, "ConfigMap apps/same"),
-        (Action.CHANGED, "ConfigMap apps/other"),
-        (Action.CREATED, "ConfigMap apps/new"),
-        (Action.PRUNED, "ConfigMap apps/gone"),
-    ]
+OWNED = {"annotations": {IGNORE_CHANGES: "spec.http[*].route[*].weight"}}
 
 
 @pytest.mark.parametrize(
-    "metadata",
+    ("before", "after", "action"),
     [
-        {"resourceVersion": "7", "uid": "x", "generation": 3, "creationTimestamp": "now"},
-        {"managedFields": [{"manager": "kubectl"}]},
-        {"labels": {"applyset.kubernetes.io/part-of": "applyset-x-v1"}},
-        {"annotations": {"deployment.kubernetes.io/revision": "2"}},
+        ([], [policy({})], Action.CREATED),
+        ([policy({})], [policy({})], Action.UNCHANGED),
+        ([policy({})], [policy({"rules": [{}]})], Action.CHANGED),
+        ([policy({})], [], Action.PRUNED),
+        ([policy({}, labels={"a": "b"})], [policy({}, labels={"a": "c"})], Action.CHANGED),
+        # What the server and its controllers keep for themselves is no change.
+        ([policy({}, resourceVersion="1", generation=1)], [policy({}, uid="u")], Action.UNCHANGED),
+        ([{**policy({}), "status": {"a": 1}}], [policy({})], Action.UNCHANGED),
+        ([policy({}, labels={apply_set.PART_OF: "x"})], [policy({})], Action.UNCHANGED),
     ],
 )
-def test_what_the_server_keeps_for_itself_is_no_change(metadata: dict[str, Any]) -> None:
-    live = {**config_map("one", **metadata), "status": {"phase": "Active"}}
-    assert content(live) == content(config_map("one"))
+def test_changes(before: list[Manifest], after: list[Manifest], action: Action) -> None:
+    (change,) = changes(before, after)
+    assert change == (action, "AuthorizationPolicy istio-system/deny-all", "AuthorizationPolicy")
 
 
-@pytest.mark.parametrize(
-    "metadata", [{"labels": {"app": "x"}}, {"annotations": {"voicemesh.io/reason": "x"}}]
-)
-def test_labels_and_annotations_of_our_own_are_changes(metadata: dict[str, Any]) -> None:
-    assert content(config_map("one", **metadata)) != content(config_map("one"))
+def test_what_someone_added_to_a_policy_is_seen() -> None:
+    declared = policy({})
+    assert strays([declared], [policy({"rules": [{}]})]) == [declared]
+    assert strays([declared], [policy({})]) == []
+    assert strays([declared], []) == [], "what is not there was not changed"
 
 
-def test_weights_that_a_controller_owns_stay_as_they_are() -> None:
-    declared, live = virtual_service(90, 10), virtual_service(50, 50)
-    kept = keeping_ignored(declared, live)
-    assert [route["weight"] for route in kept["spec"]["http"][0]["route"]] == [50, 50]
-    assert [route["weight"] for route in declared["spec"]["http"][0]["route"]] == [90, 10]
+def test_fields_that_the_server_fills_in_are_no_strays() -> None:
+    declared = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "s", "namespace": "apps"},
+        "spec": {"ports": [{"port": 80}]},
+    }
+    live = copy.deepcopy(declared)
+    live["spec"] |= {"clusterIP": "10.0.0.1"}  # type: ignore[operator]
+    assert strays([declared], [live]) == []
 
 
-@pytest.mark.parametrize(
-    ("declared", "live"),
-    [
-        (virtual_service(90, 10, ignored=""), virtual_service(50, 50)),
-        (virtual_service(90, 10), None),
-        (virtual_service(90, 10), virtual_service(100)),
-    ],
-)
-def test_otherwise_the_declared_weights_count(
-    declared: dict[str, Any], live: dict[str, Any] | None
-) -> None:
-    assert keeping_ignored(declared, live) == declared
+def test_weights_of_a_controller_are_kept() -> None:
+    declared = split(90, 10, **OWNED)
+    kept = keeping_ignored(declared, split(30, 70))
+    assert [d["weight"] for d in kept["spec"]["http"][0]["route"]] == [30, 70]
+    assert declared == split(90, 10, **OWNED), "what was declared is not changed itself"
 
 
-def test_the_apply_set_is_named_after_the_stack() -> None:
-    assert identifier("dev") == parent("dev")["metadata"]["labels"]["applyset.kubernetes.io/id"]
-    assert identifier("dev") != identifier("prod")
-    assert parent_name("dev") == "meshstacks.apply.voicemesh.io/dev"
+def test_weights_of_the_stack_are_the_stacks() -> None:
+    assert keeping_ignored(split(90, 10), split(30, 70)) == split(90, 10)
 
 
-@pytest.mark.parametrize(
-    ("text", "lost"),
-    [
-        ("The connection to the server 127.0.0.1:6443 was refused - connection refused", True),
-        ('Internal error occurred: failed calling webhook "rev.validation.istio.io"', True),
-        ("etcdserver: request timed out", True),
-        ('admission webhook "rev.validation.istio.io" denied the request: bad port', False),
-        ('namespaces "x" is forbidden', False),
-    ],
-)
-def test_a_lost_cluster_is_told_from_one_that_refuses(text: str, lost: bool) -> None:
-    assert ClusterError(text).lost is lost
+def test_another_number_of_routes_is_the_stacks() -> None:
+    assert keeping_ignored(split(100, **OWNED), split(30, 70)) == split(100, **OWNED)
+
+
+def test_a_first_deployment_has_nothing_to_keep() -> None:
+    assert keeping_ignored(split(90, 10, **OWNED), None) == split(90, 10, **OWNED)
+
+
+def test_the_id_of_a_set_is_kubectls() -> None:
+    """`applyset-` + base64url(sha256("NAME.NAMESPACE.KIND.GROUP")) + `-v1`, as kubectl checks it."""
+    assert apply_set.identifier("dev") != apply_set.identifier("prod")
+    identifier = apply_set.identifier("dev")
+    assert identifier.startswith("applyset-")
+    assert identifier.endswith("-v1")
+    assert len(identifier) <= 63, "it is a label's value"
+    assert apply_set.parent("dev")["metadata"]["labels"]["applyset.kubernetes.io/id"] == identifier
