@@ -252,6 +252,12 @@ class Stack:
         namespace = namespace_of(policy)
         return None if namespace == self.root_namespace else namespace
 
+    def taken_by(self, policy: Object) -> list[Workload]:
+        """Workloads that a policy's selector takes; none for what is bound by targetRefs."""
+        if by_reference(policy):
+            return []
+        return self.selected(selector_of(policy), self.reach_of(policy))
+
     def applying(self, kind: str, workload: Workload) -> list[Object]:
         """Objects of a kind with `spec.selector.matchLabels` that apply to a workload."""
         index = self._selecting(kind)
@@ -269,6 +275,8 @@ class Stack:
         if kind not in self._selecting_by_kind:
             index: dict[tuple[str, tuple[str, str] | None], list[Object]] = {}
             for item in self.of(kind):
+                if by_reference(item):
+                    continue
                 for pair in selector_of(item).items() or (None,):
                     index.setdefault((namespace_of(item), pair), []).append(item)
             self._selecting_by_kind[kind] = index
@@ -331,6 +339,12 @@ class Stack:
             source=item,
             proxied=asked == "true" or (of_namespace and asked != "false"),
         )
+
+
+def by_reference(item: Object) -> bool:
+    """Whether a policy names a Gateway API gateway or a waypoint, and so no pods by label."""
+    spec = spec_of(item)
+    return bool(spec.get("targetRef") or spec.get("targetRefs"))
 
 
 def selector_of(item: Object) -> Mapping[str, str]:

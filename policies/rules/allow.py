@@ -237,7 +237,7 @@ def public_is_declared(stack: Stack, _: Config) -> Iterator[Finding]:
     for item in stack.of("AuthorizationPolicy"):
         if not allows(item) or declared_public(item):
             continue
-        reached = stack.selected(selector_of(item), stack.reach_of(item))
+        reached = stack.taken_by(item)
         routed = not exposed or any(
             (namespace_of(service), name_of(service)) in exposed
             for workload in reached

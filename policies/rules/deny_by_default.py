@@ -26,7 +26,7 @@ from policies.policy import (
     spec_of,
     stack_policy,
 )
-from policies.stack import Stack, Workload, selector_of
+from policies.stack import Stack, Workload, by_reference, selector_of
 
 _CONCEPTS = "https://istio.io/latest/docs/concepts/security/"
 
@@ -55,7 +55,7 @@ def deny_by_default(stack: Stack, _: Config) -> Iterator[Finding]:
 
 def _denies_all(policy: Object, stack: Stack) -> bool:
     spec = spec_of(policy)
-    bound = selector_of(policy) or spec.get("targetRef") or spec.get("targetRefs")
+    bound = selector_of(policy) or by_reference(policy)
     return (
         namespace_of(policy) == stack.root_namespace
         and not bound

@@ -177,7 +177,7 @@ def policy_port_exists(stack: Stack, _: Config) -> Iterator[Finding]:
     for item in stack.of("AuthorizationPolicy", "PeerAuthentication"):
         if not selector_of(item):
             continue
-        workloads = stack.selected(selector_of(item), stack.reach_of(item))
+        workloads = stack.taken_by(item)
         known: set[str] = set()
         for workload in workloads:
             if id(workload) not in served:

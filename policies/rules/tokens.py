@@ -19,7 +19,7 @@ from policies.policy import (
     stack_policy,
 )
 from policies.routing import public_routes, uri_of
-from policies.stack import Stack, Workload, selector_of
+from policies.stack import Stack, Workload, by_reference, selector_of
 
 _REQUEST_AUTHENTICATION = (
     "https://istio.io/latest/docs/reference/config/security/request_authentication/"
@@ -44,7 +44,7 @@ def identity_needs_mtls(stack: Stack, _: Config) -> Iterator[Finding]:
         path = next((c.path for c in clauses(item) if _asks_peer(c.fields, c.negative)), None)
         if path is None:
             continue
-        for workload in stack.selected(selector_of(item), stack.reach_of(item)):
+        for workload in stack.taken_by(item):
             mode = _mode(stack, workload)
             if not workload.proxied:
                 yield Finding(item, path, f"{workload} has no proxy that would check it")
@@ -100,7 +100,7 @@ def claims_need_issuer(stack: Stack, _: Config) -> Iterator[Finding]:
         if not named:
             continue
         problems: dict[tuple[str, str], None] = {}
-        for workload in stack.selected(selector_of(item), stack.reach_of(item)):
+        for workload in stack.taken_by(item):
             issuers = _issuers(stack, workload)
             if not issuers:
                 path = min(path for path, _ in named)
@@ -148,9 +148,11 @@ def _issuers(stack: Stack, workload: Workload) -> set[str]:
 def token_demanded(stack: Stack, _: Config) -> Iterator[Finding]:
     """Looks for one policy about tokens among those of the selected workloads."""
     for item in stack.of("RequestAuthentication"):
+        if by_reference(item):
+            continue
         reached = {
             id(policy): policy
-            for workload in stack.selected(selector_of(item), stack.reach_of(item))
+            for workload in stack.taken_by(item)
             for policy in stack.applying("AuthorizationPolicy", workload)
         }
         demanding = (

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from components.objects import GeneratedSecret, HelmRelease
 from policies.run import check
 from tests.policies import mutations_identity, mutations_mesh, mutations_traffic
-from tests.policies.mutants import MUTATIONS, Mutation, Objects
+from tests.policies.mutants import MUTATIONS, Mutation, Object, Objects, made
 
 SUBJECTS = (mutations_identity, mutations_traffic, mutations_mesh)
 
@@ -40,13 +43,35 @@ def run(stacks: Mapping[str, Objects]) -> list[Result]:
 
 
 def rendered() -> dict[str, Objects]:
-    """The stacks that mutants are made from, without the CRDs, which no policy reads."""
+    """The stacks that mutants are made from, without the CRDs, which no policy reads.
+
+    `prod declared` is prod as the engine sees it: Helm releases with their values, unrendered.
+    """
     import render
 
-    return {
+    stacks = {
         stack: [o for o in render.objects(stack) if o["kind"] != "CustomResourceDefinition"]
         for stack in ("dev", "staging", "prod")
     }
+    return {**stacks, "prod declared": list(_declared(render.declared("prod")))}
+
+
+def _declared(items: Iterable[Any]) -> Iterator[Object]:
+    for item in items:
+        match item:
+            case HelmRelease():
+                values = json.loads(json.dumps(item.values))
+                yield made(
+                    "Release",
+                    "helm.sh/v3",
+                    item.namespace,
+                    {"chart": item.chart, "version": item.version, "values": values},
+                    {"name": item.name},
+                )
+            case GeneratedSecret():
+                continue
+            case _:
+                yield item
 
 
 def table(results: list[Result]) -> str:

@@ -125,34 +125,79 @@ def _(o: Objects) -> None:
     one(o, "Sidecar")["spec"]["outboundTrafficPolicy"] = {"mode": "ALLOW_ANY"}
 
 
-# Helm values: what the engine sees of the control plane
+# Helm values: all that the engine sees of the control plane
+
+DECLARED = "prod declared"
 
 
-@mutation("ALLOW_ANY in Helm values", "egress-registry-only")
-def _(o: Objects) -> None:
-    o.append(
-        _release(o, "istiod", {"meshConfig": {"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}}})
-    )
+def _values(o: Objects, chart: str) -> Object:
+    """Values of the release of one of Istio's charts."""
+    release = one(o, "Release", lambda r: r["spec"]["chart"] == chart)
+    values: Object = release["spec"]["values"]
+    return values
 
 
-@mutation("validation that lets everything pass, in Helm values", "webhook-fails-closed")
-def _(o: Objects) -> None:
-    o.append(_release(o, "istiod", {"base": {"validationFailurePolicy": "Ignore"}}))
+def _value(title: str, policy: str, chart: str, change: Callable[[Object], object]) -> None:
+    """Registers a weakening of a release's values."""
+
+    @mutation(f"{title}, in Helm values", policy, DECLARED)
+    def _(o: Objects) -> None:
+        change(_values(o, chart))
 
 
-@mutation("ports around every proxy, in Helm values", "traffic-not-excluded")
-def _(o: Objects) -> None:
-    values = {"global": {"proxy": {"excludeInboundPorts": "8080"}}}
-    o.append(_release(o, "istiod", values))
-
-
-@mutation("a password in Helm values", "no-secret-in-clear")
-def _(o: Objects) -> None:
-    o.append(_release(o, "istiod", {"global": {"redisPassword": "hunter22"}}))
-
-
-def _release(o: Objects, chart: str, values: Object) -> Object:
-    return made("Release", "helm.sh/v3", root(o), {"chart": chart, "values": values})
+_value("no automatic mutual TLS", "mtls-auto", "istiod", _set("meshConfig.enableAutoMtls", False))
+_value(
+    "any address may be called",
+    "egress-registry-only",
+    "istiod",
+    _set("meshConfig.outboundTrafficPolicy.mode", "ALLOW_ANY"),
+)
+_value("no meshConfig", "egress-registry-only", "istiod", _drop("meshConfig"))
+_value(
+    "paths as clients write them",
+    "paths-normalized",
+    "istiod",
+    _set("meshConfig.pathNormalization.normalization", "BASE"),
+)
+_value(
+    "a provider gone that Telemetry names",
+    "telemetry-provider-exists",
+    "istiod",
+    _set("meshConfig.extensionProviders", []),
+)
+_value(
+    "validation that lets everything pass",
+    "webhook-fails-closed",
+    "istiod",
+    _set("base.validationFailurePolicy", "Ignore"),
+)
+_value("validation left to the default", "webhook-fails-closed", "base", _drop("base"))
+_value(
+    "ports around every proxy",
+    "traffic-not-excluded",
+    "istiod",
+    _set("global.proxy.excludeInboundPorts", "8080"),
+)
+_value(
+    "only some addresses through the proxies",
+    "traffic-not-excluded",
+    "istiod",
+    _set("global.proxy.includeIPRanges", "10.0.0.0/8"),
+)
+_value("a password", "no-secret-in-clear", "istiod", _set("global.redisPassword", "hunter22"))
+_value("other labels for the gateway", "selector-selects", "gateway", _set("labels.istio", "edge"))
+_value(
+    "another account for the gateway",
+    "caller-exists",
+    "gateway",
+    _set("serviceAccount.name", "another-account"),
+)
+_value(
+    "a port fewer on the gateway's Service",
+    "gateway-port-served",
+    "gateway",
+    lambda values: values["service"]["ports"].pop(),
+)
 
 
 # Telemetry

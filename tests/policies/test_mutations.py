@@ -12,7 +12,7 @@ from tests.policies.mutants import MUTATIONS, Mutation, NothingToMutate, Objects
 from tests.policies.mutations import Result, table
 
 
-@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod", "prod declared"])
 def test_the_stacks_themselves_are_sound(stacks: dict[str, Objects], stack: str) -> None:
     assert [(v.policy_id, v.object, v.path, v.message) for v in check(stacks[stack])] == []
 
