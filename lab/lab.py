@@ -80,6 +80,7 @@ class Lab:
             LabError: a part does not get ready in time.
         """
         system.ensure()
+        system.allow_watches()
         programs = binaries.ensure(PROGRAMS)
         manifests = istio.rendered(charts(), mesh_config, istiod_values or {})
         with self.directory.locked():

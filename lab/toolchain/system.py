@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from lab.toolchain.errors import ToolchainError
 from lab.toolchain.progress import step
@@ -21,6 +23,9 @@ PACKAGES = {
     "mount": "mount",
 }
 """Debian package of each program."""
+
+INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+WATCHES = 1024
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -46,6 +51,25 @@ def ensure(programs: Iterable[str] = tuple(PACKAGES)) -> None:
     if tried.returncode != 0 or missing(absent):
         detail = "\n  ".join((tried.stdout + tried.stderr).splitlines()[-10:])
         raise ToolchainError(f"{wanted}; apt-get could not install them:\n  {detail}")
+
+
+def allow_watches(limit: Path = INOTIFY_INSTANCES) -> None:
+    """Raise the number of inotify instances to `WATCHES` where it is lower and we may.
+
+    Each proxy takes a few, and Envoy ends itself when it gets none; Debian allows 128 to a user.
+    It is a limit of the whole machine and stays as raised. Where we may not, says what to set.
+    """
+    if int(limit.read_text()) >= WATCHES:
+        return
+    try:
+        limit.write_text(str(WATCHES))
+    except OSError:
+        sys.stderr.write(
+            f"fs.inotify.max_user_instances is {limit.read_text().strip()}; with more than one lab"
+            f" proxies may not start: set it to {WATCHES} with sysctl\n"
+        )
+    else:
+        sys.stderr.write(f"raised fs.inotify.max_user_instances to {WATCHES}\n")
 
 
 def missing(programs: Iterable[str]) -> list[str]:
