@@ -43,7 +43,6 @@ _WHOLE_NAMESPACE = re.compile(
     "AuthorizationPolicy",
     title="ALLOW says who may call",
     severity=Severity.CRITICAL,
-    codes=("TIS0102",),
     text="Every rule of an ALLOW policy names callers, by certificate or by token, unless the "
     "policy is declared public. A rule with nothing in it, which allows everything to everybody, "
     "can't be declared.",

@@ -27,7 +27,7 @@ _TLS = (
     "DestinationRule",
     title="No DestinationRule switches TLS off",
     severity=Severity.CRITICAL,
-    codes=("KIA0204", "TIS0206"),
+    codes=("KIA0204",),
     text="TLS mode DISABLE stands nowhere: not at the top, not for a port, not in a subset, not "
     "for a port of a subset. It makes callers send plain text past everything else.",
     remedy="Use ISTIO_MUTUAL inside the mesh, or delete the tls block.",

@@ -35,7 +35,7 @@ _CONCEPTS = "https://istio.io/latest/docs/concepts/security/"
     "deny-by-default",
     title="The mesh refuses what no policy allows",
     severity=Severity.CRITICAL,
-    codes=("KIA1301", "TIS0105"),
+    codes=("KIA1301",),
     text="The root namespace holds an AuthorizationPolicy with an empty spec: an ALLOW that "
     "matches nothing, for every workload. Without it a workload that no ALLOW policy selects is "
     "open to everybody.",

@@ -59,7 +59,7 @@ def subset_selects(stack: Stack, _: Config) -> Iterator[Finding]:
     "destination-rules-distinct",
     title="One DestinationRule for each host",
     severity=Severity.HIGH,
-    codes=("IST0174", "KIA0201"),
+    codes=("KIA0201",),
     text="No two DestinationRules of a namespace are for the same host and the same callers: "
     "Istio merges subsets and takes the traffic policy of the older one.",
     remedy="Merge the two.",

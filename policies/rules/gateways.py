@@ -40,7 +40,6 @@ def _protocol(server: Mapping[str, Any]) -> str:
     "Gateway",
     title="Gateways serve nothing in plain text",
     severity=Severity.CRITICAL,
-    codes=("TIS0801",),
     text="A server for HTTP only redirects to HTTPS; every other server ends TLS.",
     remedy="Set tls.httpsRedirect on the plain server, and tls.mode on the others.",
     url=_GATEWAY + "#ServerTLSSettings",
@@ -260,7 +259,6 @@ def port_served(stack: Stack, _: Config) -> Iterator[Finding]:
     "way-in-is-the-gateway",
     title="Clients come in through the gateway only",
     severity=Severity.HIGH,
-    codes=("TIS0802",),
     text="No Service but that of a Gateway's pods is of type LoadBalancer or NodePort or has "
     "external addresses, and no Ingress leads past the Gateway objects.",
     remedy="Make the Service ClusterIP and route to it from the gateway.",

@@ -85,7 +85,7 @@ def namespace_injected(stack: Stack, _: Config) -> Iterator[Finding]:
     "pod-injected",
     title="No pod of an injected namespace goes without a proxy",
     severity=Severity.CRITICAL,
-    codes=("IST0103", "IST0140"),
+    codes=("IST0103",),
     text="No pod template in an injected namespace sets sidecar.istio.io/inject to false or uses "
     "the host's network, where no proxy is injected.",
     remedy="Remove the label, annotation or hostNetwork; move what can't have a proxy elsewhere.",

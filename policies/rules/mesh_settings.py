@@ -30,7 +30,6 @@ _NORMALIZING = ("MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
     "egress-registry-only",
     title="Nothing leaves the mesh unless it is declared",
     severity=Severity.HIGH,
-    codes=("TIS0601",),
     text="meshConfig.outboundTrafficPolicy.mode is REGISTRY_ONLY, and no Sidecar says otherwise. "
     "Istio's default lets every pod call any address in the world.",
     remedy="Set REGISTRY_ONLY and add a ServiceEntry for each host outside.",

@@ -217,7 +217,7 @@ def _ports_of(stack: Stack, workload: Workload) -> set[str]:
     "host-exists",
     title="Hosts that are routed to exist",
     severity=Severity.HIGH,
-    codes=("IST0101", "KIA1101", "KIA0202", "KIA1004"),
+    codes=("IST0101", "IST0174", "KIA1101", "KIA0202", "KIA1004"),
     text="Destinations and mirrors of VirtualServices, hosts of DestinationRules, egress hosts of "
     "Sidecars and hosts of extension providers are Services or ServiceEntries. A route to a host "
     "that nobody has is a 503.",
@@ -261,7 +261,7 @@ def _named_hosts(stack: Stack) -> Iterator[tuple[Object, str, str]]:
     "route-port-exists",
     title="Ports that are routed to exist",
     severity=Severity.HIGH,
-    codes=("IST0101", "IST0162"),
+    codes=("IST0101", "IST0112"),
     text="A destination names a port that its Service has, and names one where the Service has "
     "several.",
     remedy="Use a port number of the Service.",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from policies.mesh_config import RELEASE_KINDS, chart_of, release_values
 from policies.policy import (
     Config,
     Enforcement,
@@ -31,7 +32,7 @@ _CREDENTIAL = re.compile(r"(?i)\b(authorization|cookie|set-cookie|x-api-key|prox
     "telemetry-distinct",
     title="One Telemetry for each scope",
     severity=Severity.MEDIUM,
-    codes=("IST0157", "IST0159"),
+    codes=("IST0159", "IST0160"),
     text="A namespace has one Telemetry without selector, and a workload is selected by one at "
     "most. Of two, Istio takes the older one alone.",
     remedy="Merge the two.",
@@ -64,10 +65,10 @@ def distinct(stack: Stack, _: Config) -> Iterator[Finding]:
     "telemetry-provider-exists",
     title="Telemetry names providers that exist",
     severity=Severity.HIGH,
-    codes=("IST0160",),
+    codes=("IST0157",),
     text="Every provider named by a Telemetry, by meshConfig.defaultProviders or by a CUSTOM "
-    "AuthorizationPolicy is one of meshConfig.extensionProviders. For others nothing is sent, and "
-    "CUSTOM refuses everything.",
+    "AuthorizationPolicy is one of meshConfig.extensionProviders, and a Telemetry names one where "
+    "there is no default. Otherwise nothing is sent, and CUSTOM refuses everything.",
     remedy="Add the provider to meshConfig.extensionProviders, or correct the name.",
     url=_TELEMETRY + "#ProviderRef",
 )
@@ -76,9 +77,16 @@ def provider_exists(stack: Stack, _: Config) -> Iterator[Finding]:
     if stack.providers is None:
         return
     known = stack.providers | _BUILT_IN
+    default = {
+        part: any(mesh.get(f"defaultProviders.{part}") for mesh in stack.mesh_configs)
+        for part in ("tracing", "metrics", "accessLogging")
+    }
     for item in stack.of("Telemetry"):
         for part in ("tracing", "metrics", "accessLogging"):
             for index, entry in enumerate(spec_of(item).get(part) or ()):
+                if not entry.get("providers") and not entry.get("disabled") and not default[part]:
+                    message = "it names no provider, and there is no default one"
+                    yield Finding(item, f"spec.{part}[{index}].providers", message)
                 for provider in entry.get("providers") or ():
                     if provider.get("name") not in known:
                         message = f"there is no provider {provider.get('name')}"
@@ -119,6 +127,13 @@ def sampling(stack: Stack, config: Config) -> Iterator[Finding]:
             if share is not None and share > bound:
                 path = f"spec.tracing[{index}].randomSamplingPercentage"
                 yield Finding(item, path, f"{share} percent are traced, above {bound}")
+    for release in stack.of(*RELEASE_KINDS):
+        values = release_values(release)
+        for path, holder in (("", values), ("pilot.", values.get("pilot") or {})):
+            share = holder.get("traceSampling") or 0
+            if chart_of(release) == "istiod" and share > config["mesh"]:
+                message = f"{share} percent are traced, above {config['mesh']}"
+                yield Finding(release, f"spec.values.{path}traceSampling", message)
     for mesh in stack.mesh_configs:
         share = mesh.get("defaultConfig.tracing.sampling")
         if share is not None and share > config["mesh"]:

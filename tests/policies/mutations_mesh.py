@@ -184,6 +184,8 @@ _value(
     "istiod",
     _set("global.proxy.includeIPRanges", "10.0.0.0/8"),
 )
+_value("everything traced", "sampling-bounded", "istiod", _set("traceSampling", 100))
+_value("keys from any address", "issuer-fetch-restricted", "istiod", _drop("env"))
 _value("a password", "no-secret-in-clear", "istiod", _set("global.redisPassword", "hunter22"))
 _value("other labels for the gateway", "selector-selects", "gateway", _set("labels.istio", "edge"))
 _value(
@@ -488,6 +490,23 @@ def _(o: Objects) -> None:
 @mutation("an egress host known to every namespace", "egress-private")
 def _(o: Objects) -> None:
     one(o, "ServiceEntry")["spec"].pop("exportTo")
+
+
+@mutation("istiod fetches keys from any address", "issuer-fetch-restricted")
+def _(o: Objects) -> None:
+    for item in every(o, "Deployment"):
+        for container in item["spec"]["template"]["spec"]["containers"]:
+            container["env"] = [
+                e for e in container.get("env") or () if not e["name"].startswith("BLOCKED_CIDRS")
+            ]
+
+
+@mutation("a Telemetry without a provider", "telemetry-provider-exists")
+def _(o: Objects) -> None:
+    mesh_config(o, lambda config: config["defaultProviders"].pop("tracing"))
+    for item in every(o, "Telemetry"):
+        for tracing in item["spec"].get("tracing") or ():
+            tracing.pop("providers", None)
 
 
 @mutation("Istio's validation switched to Ignore", "webhook-fails-closed")

@@ -131,6 +131,11 @@ EXPECTED: dict[str, list[Row]] = {
         ),
         ("token-demanded", "RequestAuthentication shop/written-down", "spec.jwtRules"),
         (
+            "issuer-fetch-restricted",
+            "Release istio-system/istiod",
+            "spec.values.env.BLOCKED_CIDRS_IN_JWKS_URIS",
+        ),
+        (
             "issuer-keys-safe",
             "RequestAuthentication istio-system/gateway",
             "spec.jwtRules[0].jwksUri",
@@ -298,6 +303,8 @@ EXPECTED: dict[str, list[Row]] = {
     ],
     "telemetry": [
         ("telemetry-distinct", "Telemetry istio-system/again", "spec.selector"),
+        ("telemetry-provider-exists", "Telemetry istio-system/again", "spec.tracing[0].providers"),
+        ("telemetry-provider-exists", "Telemetry istio-system/mesh", "spec.metrics[0].providers"),
         ("telemetry-provider-exists", "AuthorizationPolicy shop/external", "spec.provider.name"),
         ("telemetry-provider-exists", "Telemetry istio-system/mesh", "spec.tracing[0].providers"),
         (
