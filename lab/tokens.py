@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -38,7 +39,8 @@ class Issuers:
 
     def key(self, number: int) -> RSAKey:
         """The private key of an issuer, by its place in the stack's list."""
-        return RSAKey.import_key(json.loads(self._path(number).read_text()))
+        path = self._path(number)
+        return _imported(path, path.stat().st_mtime_ns)
 
     def key_sets(self, issuers: Sequence[Issuer]) -> dict[str, str]:
         """The key set of each issuer by the path of its `jwksUri`, slashes as underscores."""
@@ -51,6 +53,12 @@ class Issuers:
 
     def _path(self, number: int) -> Path:
         return self.directory / f"issuer-{number}.json"
+
+
+@functools.cache
+def _imported(path: Path, _: int) -> RSAKey:
+    # Importing proves the key's primes, which takes longer than a thousand signatures.
+    return RSAKey.import_key(json.loads(path.read_text()))
 
 
 def sign(

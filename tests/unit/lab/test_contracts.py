@@ -1,0 +1,121 @@
+"""Contracts as data: what they say they prove stands in the documents, and none is there twice."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded
+from lab.contracts.promises import DOCS, FILE, STACK, declared, made, promises
+from lab.contracts.runner import judged
+from lab.exchange import Reply, Request
+from model.catalogue import catalogue
+
+
+@pytest.fixture(scope="module")
+def contracts() -> list[Contract]:
+    return list(declared())
+
+
+def test_every_sentence_stands_in_its_document(contracts: list[Contract]) -> None:
+    for contract in contracts:
+        text = " ".join((DOCS / contract.document).read_text().split())
+        assert contract.sentence in text, contract.id
+
+
+def test_ids_are_distinct_and_every_contract_sends(contracts: list[Contract]) -> None:
+    assert {name: n for name, n in Counter(c.id for c in contracts).items() if n > 1} == {}
+    assert [contract.id for contract in contracts if not contract.calls] == []
+
+
+def test_access_matrix_covers_every_ordered_pair(contracts: list[Contract]) -> None:
+    names = {one.name for one in catalogue().services}
+    for name in names:
+        calls = next(c for c in contracts if c.id == f"access.{name}").calls
+        callers = {call.caller.name for call in calls if call.caller.kind == "service"}
+        assert callers == names - {name}
+
+
+def test_safe_contracts_read_as_clients_without_token(contracts: list[Contract]) -> None:
+    safe = [contract for contract in contracts if contract.safe]
+    assert safe
+    for contract in safe:
+        for call in contract.calls:
+            assert call.caller.kind == "client", contract.id
+            assert "authorization" not in {name for name, _ in call.request.headers}, contract.id
+
+
+def test_promises_are_current(contracts: list[Contract]) -> None:
+    """All but the results, which only a run can change."""
+    assert _without_results(FILE.read_text()) == _without_results(made(contracts, {})), (
+        "run: python -m lab.contracts.promises RESULTS"
+    )
+
+
+def _without_results(text: str) -> str:
+    return re.sub(r"\| [^|]* \|$", "|", text, flags=re.MULTILINE)
+
+
+def test_nothing_is_called_passed_that_did_not_run(contracts: list[Contract]) -> None:
+    assert "| passed |" not in made(contracts, {})
+    every = {contract.id: True for contract in contracts}
+    assert "not run" not in made(contracts, every)
+    failed = made(contracts, {**every, "jwt.expired": False})
+    assert "failed: jwt.expired |" in failed
+
+
+@pytest.mark.parametrize("document", ["security.md", "traffic.md", "edge.md"])
+def test_bullets_are_read_whole(document: str) -> None:
+    found = promises(document)
+    assert len(found) > 8
+    assert all(sentence.endswith(".") for sentence in found), STACK
+
+
+REQUEST = Request("gateway:443", "api.example.com")
+ANSWER = Reply(status=200, body="Hostname=a-1\nURL=/x\nRequestHeader=X-Tenant:b\n")
+
+
+@pytest.mark.parametrize(
+    ("expect", "reply", "wrong"),
+    [
+        (Expect((200,)), ANSWER, ""),
+        (Expect((403,)), ANSWER, "expected 403, got 200 from a-1"),
+        (Expect((0,)), Reply(error="ReadError: closed"), ""),
+        (Expect((200,)), Reply(error="ReadError: closed"), "got ReadError: closed"),
+        (Expect((200,), served_by="a"), ANSWER, ""),
+        (Expect((200,), served_by="b"), ANSWER, "expected an answer of b"),
+        (Expect((200,), path="/y"), ANSWER, "path seen by the service /y, got /x"),
+        (Expect((200,), seen=(("x-tenant", "b"),)), ANSWER, ""),
+        (Expect((200,), seen=(("x-tenant", None),)), ANSWER, "must see x-tenant: None"),
+        (Expect((200,), headers=(("server", None),)), ANSWER, ""),
+        (Expect((200,), headers=(("x-a", "1"),)), ANSWER, "response header x-a: 1, got None"),
+        (Expect((200,), within=1), Reply(status=200, seconds=2), "took 2.00 s"),
+        (Expect((200,), grpc="OK"), Reply(status=200, grpc_status="OK"), ""),
+        (Expect((200,), grpc="OK"), Reply(status=200, grpc_status="INTERNAL"), "gRPC status OK"),
+    ],
+)
+def test_replies_are_compared(expect: Expect, reply: Reply, wrong: str) -> None:
+    unmet = expect.unmet(reply)
+    assert (unmet is None) if not wrong else (unmet is not None and wrong in unmet)
+
+
+def test_outcome_says_what_the_proxies_wrote_and_asks_judges_only_of_right_answers() -> None:
+    asked = []
+
+    def watch(_: object, recorded: Recorded) -> str | None:
+        raise AssertionError(recorded)
+
+    def watched(replies: object) -> str | None:
+        asked.append(replies)
+        return "no audit record"
+
+    contract = Contract("a.b", "s", "d", (Call(CLIENT, REQUEST, Expect((200,))),), watch=watch)
+    wrong = judged(contract, lambda _: [Reply(status=403)], lambda _: "rbac_denied", watched)
+    assert not wrong.passed
+    assert "rbac_denied" in wrong.problems[0]
+    assert asked == []
+    silent = judged(contract, lambda _: [ANSWER], watched=watched)
+    assert silent.problems == ("no audit record",)
+    assert judged(contract, lambda _: [ANSWER]).passed
