@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from policies.policy import namespace_of, spec_of
 from policies.routing import public_routes, uri_of
-from policies.stack import Stack, Workload
+from policies.stack import Stack
+from policies.workloads import Workload
 
 
 def gateway_workloads(stack: Stack) -> list[Workload]:

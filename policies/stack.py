@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from policies.mesh_config import MeshConfig, chart_of, mesh_configs, release_values
+from policies.mesh_config import MeshConfig, chart_of, mesh_configs
 from policies.policy import Object, annotations_of, name_of, namespace_of, spec_of
+from policies.workloads import POD_TEMPLATES, Workload, gateway_pods, gateway_service
 
-POD_TEMPLATES = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout", "Job")
 DEPLOYED_ELSEWHERE = "voicemesh.io/deployed-elsewhere"
 """Annotation on a Namespace: names of Services and service accounts in it that exist though the
 set does not hold them, separated by commas; `*` for all."""
 CLUSTER_SCOPED = {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 _ISTIO_NAMED_LIKE_OTHERS = {"Gateway", "Service"}
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Pods that are configured alike."""
-
-    namespace: str
-    name: str
-    labels: Mapping[str, str] = field(hash=False)
-    account: str | None
-    """Service account; None where the pods are not in the set."""
-    source: Object = field(hash=False, compare=False)
-    """The object that tells of the pods."""
-    known: bool = True
-    """False: only a Service's selector tells of the pods, and they may have more labels."""
-    proxied: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-    def matched_by(self, selector: Mapping[str, str]) -> bool:
-        """Whether the selector takes these pods, or may take some of them."""
-        if self.known:
-            return all(self.labels.get(key) == value for key, value in selector.items())
-        shared = [key for key in selector if key in self.labels]
-        return (not selector or bool(shared)) and all(self.labels[k] == selector[k] for k in shared)
 
 
 class Stack:
@@ -132,7 +104,7 @@ class Stack:
         found = {(namespace_of(item), name_of(item)): item for item in self.of("Service")}
         for release in self._gateway_releases:
             key = (namespace_of(release), name_of(release))
-            found.setdefault(key, _gateway_service(release))
+            found.setdefault(key, gateway_service(release))
         return found
 
     @cached_property
@@ -183,7 +155,7 @@ class Stack:
         """Everything that runs: pod templates, gateway releases, and what only a Service selects."""
         found = [self._templated(item) for kind in POD_TEMPLATES for item in self.of(kind)]
         found += [self._templated(item) for item in self.of("Pod")]
-        found += [_gateway_pods(release) for release in self._gateway_releases]
+        found += [gateway_pods(release) for release in self._gateway_releases]
         by_label: dict[tuple[str, str, str], list[Workload]] = {}
         for workload in found:
             for key, value in workload.labels.items():
@@ -362,36 +334,3 @@ def _kind(item: Object) -> str:
         ours = api.startswith("networking.istio.io/") if kind == "Gateway" else api == "v1"
         return kind if ours else f"{kind}.{api}"
     return kind
-
-
-def _gateway_labels(release: Object) -> dict[str, str]:
-    """Labels of the pods of Istio's gateway chart."""
-    name = name_of(release)
-    own = {str(k): str(v) for k, v in (release_values(release).get("labels") or {}).items()}
-    return {"app": name, "istio": name.removeprefix("istio-"), **own}
-
-
-def _gateway_pods(release: Object) -> Workload:
-    account = release_values(release).get("serviceAccount") or {}
-    return Workload(
-        namespace=namespace_of(release),
-        name=name_of(release),
-        labels=_gateway_labels(release),
-        account=str(account.get("name") or name_of(release)),
-        source=release,
-    )
-
-
-def _gateway_service(release: Object) -> dict[str, Any]:
-    service = release_values(release).get("service") or {}
-    ports = service.get("ports") or [{"name": "http2", "port": 80}, {"name": "https", "port": 443}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name_of(release), "namespace": namespace_of(release)},
-        "spec": {
-            "type": service.get("type", "LoadBalancer"),
-            "selector": _gateway_labels(release),
-            "ports": ports,
-        },
-    }

@@ -26,7 +26,8 @@ from policies.policy import (
     spec_of,
     stack_policy,
 )
-from policies.stack import Stack, Workload, by_reference, selector_of
+from policies.stack import Stack, by_reference, selector_of
+from policies.workloads import Workload
 
 _CONCEPTS = "https://istio.io/latest/docs/concepts/security/"
 

@@ -19,7 +19,8 @@ from policies.policy import (
     stack_policy,
 )
 from policies.rules.envoy_filters import protocol_of
-from policies.stack import POD_TEMPLATES, Stack
+from policies.stack import Stack
+from policies.workloads import POD_TEMPLATES
 
 _INJECTION = "https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/"
 _ANNOTATIONS = "https://istio.io/latest/docs/reference/config/annotations/"

@@ -18,7 +18,8 @@ from policies.policy import (
     stack_policy,
 )
 from policies.routing import traffic_policies
-from policies.stack import POD_TEMPLATES, Stack, selector_of
+from policies.stack import Stack, selector_of
+from policies.workloads import POD_TEMPLATES
 
 _MESH_CONFIG = "https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/"
 _SIDECAR = "https://istio.io/latest/docs/reference/config/networking/sidecar/"

@@ -20,7 +20,8 @@ from policies.policy import (
     stack_policy,
 )
 from policies.routing import MESH, destinations, gateways_of
-from policies.stack import Stack, Workload, selector_of
+from policies.stack import Stack, selector_of
+from policies.workloads import Workload
 
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"
 _SELECTING = (

@@ -20,7 +20,8 @@ from policies.policy import (
     stack_policy,
 )
 from policies.routing import public_routes, uri_of
-from policies.stack import Stack, Workload, by_reference, selector_of
+from policies.stack import Stack, by_reference, selector_of
+from policies.workloads import Workload
 
 _REQUEST_AUTHENTICATION = (
     "https://istio.io/latest/docs/reference/config/security/request_authentication/"
