@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import functools
 import json
 import os
 import time
@@ -60,12 +59,6 @@ class Issuers:
 def _imported(path: Path, _: int) -> RSAKey:
     # Importing proves the key's primes, which takes longer than a thousand signatures.
     return RSAKey.import_key(json.loads(path.read_text()))
-
-
-@functools.cache
-def _imported(text: str) -> RSAKey:
-    """Reading a key checks its primes, which takes a hundred times as long as to sign."""
-    return RSAKey.import_key(json.loads(text))
 
 
 def sign(
