@@ -157,14 +157,14 @@ class Kubectl:
         items: list[Manifest] = answer["items"] if answer["kind"] == "List" else [answer]
         return items
 
-    def apply(self, objects: Sequence[Manifest]) -> None:
+    def apply(self, objects: Sequence[Manifest], manager: str = _FIELD_MANAGER) -> None:
         """Server-side apply, one after the other in this order, without pruning."""
         if objects:
             self.run(
                 "apply",
                 "--server-side",
                 "--force-conflicts",
-                f"--field-manager={_FIELD_MANAGER}",
+                f"--field-manager={manager}",
                 "-f",
                 "-",
                 stdin=as_list(objects),
@@ -181,7 +181,6 @@ class Kubectl:
         existing: list[Manifest] = found.get("items", [found])
         return existing
 
-    @_again_while_lost
     def replace(self, objects: Sequence[Manifest]) -> None:
         """Puts the objects in the place of the live ones, whoever wrote what is in those."""
         if objects:
@@ -190,6 +189,7 @@ class Kubectl:
                 stdin=as_list(objects),
             )
 
+    @_again_while_lost
     def apply_set(
         self, objects: Sequence[Manifest], parent: str, on_line: Callable[[str], None]
     ) -> None:
@@ -234,5 +234,14 @@ def as_list(objects: Sequence[Manifest]) -> str:
 
 
 def _without_noise(stderr: str) -> str:
-    lines = [line for line in stderr.splitlines() if line and not line.startswith("Warning:")]
-    return "\n".join(line.removeprefix("error: ") for line in lines)
+    """What went wrong, each thing once: a lost server is told of for every object."""
+    lines = [
+        line.removeprefix("error: ")
+        for line in stderr.splitlines()
+        if line and not _NOISE.match(line)
+    ]
+    return "\n".join(dict.fromkeys(lines))
+
+
+_NOISE = re.compile(r"Warning:|[IW]\d{4} ")
+"""kubectl's warnings, and its log lines below errors."""

@@ -126,7 +126,8 @@ class Deployment:
         self._define([apply_set.parent_definition(), *self._definitions])
         self._apply_early([one for one in self.objects if one["kind"] == "Namespace"])
         if not self._parent_stands():
-            self.kubectl.apply([apply_set.parent(self.stack)])
+            # kubectl keeps the record of the set's kinds there, under this name.
+            self.kubectl.apply([apply_set.parent(self.stack)], manager="kubectl-applyset")
         self._make_secrets()
         self._install(on_progress)
         self._unexpose(before)
