@@ -263,6 +263,7 @@ def test_an_api_server_that_stops_half_way_is_told_and_the_next_run_converges(go
     assert "Traceback" not in told
 
     lab.start(MESH_CONFIG)
+    up(lab)
     assert _live(lab) == {reference(one) for one in render.objects("dev")}
     assert set(up(lab)) == {"unchanged"}
 
@@ -276,6 +277,8 @@ def test_interrupted_by_hand(gone: Lab) -> None:
     assert process.returncode == 130
     assert "run the same command again" in told
     assert "Traceback" not in told
+    up(lab)
+    assert _live(lab) == {reference(one) for one in render.objects("dev")}
     assert set(up(lab)) == {"unchanged"}
 
 
