@@ -91,6 +91,26 @@ def gateway_policies(args: AuthorizationArgs) -> Iterator[Manifest]:
             )
         ],
     )
+    if audited := [route for _, route in catalogue.exposures if route.audit]:
+        # What the gateway refuses never reaches the service, whose own policy records the rest.
+        yield _gateway(
+            args,
+            "gateway-audit",
+            "AUDIT",
+            [
+                policy_rule(
+                    to=[
+                        Operation(
+                            hosts=authorities(api),
+                            methods=list(route.audit),
+                            ports=tls_ports,
+                            paths=paths_below(route.path),
+                        )
+                    ]
+                )
+                for route in audited
+            ],
+        )
     yield _gateway(
         args,
         "gateway-require-token",

@@ -203,11 +203,13 @@ def test_nothing_replaces_the_audit_log(stack: str) -> None:
 @pytest.mark.parametrize("stack", STACKS)
 def test_what_is_audited_has_a_policy_that_leaves_the_hint(stack: str) -> None:
     policies = {
-        manifest["spec"]["selector"]["matchLabels"]["app"]
+        selected
         for manifest in built(stack, settings(stack), "authorization")
         if manifest["spec"].get("action") == "AUDIT"
+        for selected in manifest["spec"]["selector"]["matchLabels"].values()
     }
-    assert policies == {"identity-service", "knowledge-service"}
+    # The gateway too: what it refuses never reaches the service.
+    assert policies == {"identity-service", "knowledge-service", "ingressgateway"}
 
 
 def tag_expressions(spec: dict[str, Any]) -> dict[tuple[str, str, str], str]:
