@@ -127,7 +127,10 @@ def _through_engine(verb: str, stack: str, kubeconfig: Path | None, context: str
     from pulumi.automation import CommandError
 
     from apply import engine
+    from model import stack_file
+    from model.catalogue import catalogue
 
+    stack_file.load(stack, catalogue())  # bad input is told before the engine makes a stack of it
     try:
         with engine.chosen(_kubeconfig(stack, kubeconfig, context), context) as chosen:
             selected = engine.stack(stack, chosen)
