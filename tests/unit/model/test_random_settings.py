@@ -71,7 +71,9 @@ def test_anything_at_all(raw: dict[str, Any]) -> None:
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
     """A stack's own settings with one to three things changed somewhere in them."""
-    raw: dict[str, Any] = yaml.safe_load(yaml.safe_dump(STACKS[draw(st.sampled_from(sorted(STACKS)))]))
+    raw: dict[str, Any] = yaml.safe_load(
+        yaml.safe_dump(STACKS[draw(st.sampled_from(sorted(STACKS)))])
+    )
     for _ in range(draw(st.integers(1, 3))):
         places = list(_places(raw))
         assume(places)
