@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lab.contracts import (
     access,
+    compression,
     edge,
     egress,
     limits,
@@ -16,11 +17,15 @@ from lab.contracts import (
     tenants,
     tokens,
     traffic,
+    user_agents,
 )
 from lab.contracts.contract import Contract
 from lab.contracts.facts import Facts
 
-FAMILIES = (mtls, access, tokens, tenants, paths, routing, edge, traffic, egress, observed, limits)
+FAMILIES = (
+    *(mtls, access, tokens, tenants, user_agents, paths, routing),
+    *(edge, compression, traffic, egress, observed, limits),
+)
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
