@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +74,6 @@ def dump(manifest: Manifest) -> str:
     ordered: Manifest = {key: manifest[key] for key in ("apiVersion", "kind", "metadata")}
     text: str = yaml.dump({**ordered, **manifest}, Dumper=_Dumper, sort_keys=False, width=100)
     return text
-
-
-def load(paths: Iterable[Path]) -> list[Manifest]:
-    """The objects in YAML files and directories of such, in the order of their paths."""
-    files = [
-        file
-        for path in paths
-        for file in (sorted(path.rglob("*.y*ml")) if path.is_dir() else [path])
-    ]
-    return [
-        one
-        for file in files
-        for one in yaml.load_all(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-        if one
-    ]
 
 
 class _Dumper(yaml.CSafeDumper):
