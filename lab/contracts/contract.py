@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lab.data_plane import DataPlane
 from lab.exchange import Reply, Request
 
 GATEWAY = "gateway"
@@ -113,6 +115,8 @@ class Call:
     caller: Caller
     request: Request
     expect: Expect
+    after: float = 0.0
+    """Seconds after the first call at which this one is sent, where calls are sent at once."""
 
     def __str__(self) -> str:
         request = self.request
@@ -141,6 +145,11 @@ Watch = Callable[[Sequence[Reply], Recorded], str | None]
 """Looks at what was written down; None where the promise holds, else what is wrong."""
 
 
+Arrangement = Callable[[DataPlane], AbstractContextManager[None]]
+"""Brings the mesh into a state that a promise speaks of (more instances, a server that is down) and
+back. It returns when the state is reached, and ends when the mesh is as before."""
+
+
 @dataclass(frozen=True)
 class Contract:
     """One promise and its proof."""
@@ -165,6 +174,9 @@ class Contract:
     clear_of_minute: float = 0.0
     """Seconds that must be left of the clock's minute, for limits counted by it."""
     tags: tuple[str, ...] = field(default=())
+    arrangement: Arrangement | None = None
+    """The state in which the promise is tried. Contracts that stand together and name the same one
+    share it."""
 
     @property
     def family(self) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 
 from lab.clients import Clients
 from lab.contracts.contract import Call, Contract, Recorded
 from lab.contracts.world import World
-from lab.exchange import Reply
+from lab.exchange import Reply, Request
 
 _LOG_DELAY = 0.3
 _SHOWN = 5
@@ -42,9 +45,14 @@ def run(
     began: Callable[[Contract], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Run contracts one after the other; the outcome of each as soon as it is known."""
-    for contract in contracts:
-        began(contract)
-        yield _run(contract, world, clients)
+    for arrangement, together in groupby(contracts, key=lambda contract: contract.arrangement):
+        with arrangement(world.data_plane) if arrangement else nullcontext():
+            world.look()
+            for contract in together:
+                began(contract)
+                yield _run(contract, world, clients)
+        if arrangement:
+            world.look()
 
 
 def _run(contract: Contract, world: World, clients: Clients) -> Outcome:
@@ -113,10 +121,22 @@ def _send(
     ]
     if not contract.at_once:
         return [clients.send(pid, [request])[0] for pid, request in resolved]
-    futures = [clients.submit(pid, request) for pid, request in resolved]
+    futures = _submitted(contract.calls, resolved, clients)
     longest = max((request.timeout for _, request in resolved), default=0.0)
     deadline = time.monotonic() + longest * 4 + 30
     return [future.result(max(deadline - time.monotonic(), 0.1)) for future in futures]
+
+
+def _submitted(
+    calls: Sequence[Call], resolved: Sequence[tuple[int, Request]], clients: Clients
+) -> list[Future[Reply]]:
+    """Each call sent at its time; the answers in the order of the calls."""
+    futures: dict[int, Future[Reply]] = {}
+    start = time.monotonic()
+    for index in sorted(range(len(calls)), key=lambda index: calls[index].after):
+        time.sleep(max(start + calls[index].after - time.monotonic(), 0))
+        futures[index] = clients.submit(*resolved[index])
+    return [futures[index] for index in range(len(calls))]
 
 
 def _summary(replies: Sequence[Reply]) -> str:

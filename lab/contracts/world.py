@@ -46,9 +46,13 @@ class World:
 
     def __init__(self, data_plane: DataPlane) -> None:
         self.data_plane = data_plane
-        self.pods = [record for record in recorded(data_plane.pods) if _alive(record)]
+        self.look()
         self._offsets = {path: path.stat().st_size for path in self._logs()}
         self._spans_from = self._collector_log.stat().st_size
+
+    def look(self) -> None:
+        """See which pods there are now."""
+        self.pods = [record for record in recorded(self.data_plane.pods) if _alive(record)]
 
     def resolve(self, call: Call, number: str) -> tuple[int, Request]:
         """The process whose network a call starts in, and its request with real addresses."""
