@@ -87,12 +87,13 @@ def test_verdicts_are_envoys(tmp_path: Path) -> None:
         site.app: generate(seed, requests=REQUESTS, app=site.app, jwks=issuer.jwks)
         for seed, site in enumerate(sites, FIRST_SEED)
     }
-    objects = [_sidecar(), *(item for case in cases.values() for item in case.objects)]
-    with policy_control_plane(tmp_path / "lab") as control_plane:
-        control_plane.apply(NAMESPACE, objects)
-        made = inbound(control_plane.xds, NAMESPACE, cases)
-    tls = identities.files("server", "spiffe://cluster.local/ns/apps/sa/server")
     all_ports = (*PORTS, TCP_PORT)
+    with policy_control_plane(tmp_path / "lab") as control_plane:
+        control_plane.make(NAMESPACE)
+        control_plane.apply(NAMESPACE, (item for case in cases.values() for item in case.objects))
+        control_plane.apply(NAMESPACE, [_sidecar()])
+        made = inbound(control_plane.xds, NAMESPACE, cases, last=all_ports)
+    tls = identities.files("server", "spiffe://cluster.local/ns/apps/sa/server")
     open_ports = [each for s in sites for each in listeners(s, made[s.app], all_ports, tls)]
     envoy = str(Path(sys.executable).with_name("envoy"))
     wrong: list[str] = []

@@ -40,15 +40,20 @@ class PolicyControlPlane:
     """Unix socket of istiod's debug interface."""
     xds: str
 
+    def make(self, namespace: str) -> None:
+        """Creates the namespace."""
+        self.client.create(Namespace(metadata=ObjectMeta(name=namespace)))
+
     def apply(self, namespace: str, objects: Iterable[Mapping[str, Any]]) -> None:
-        """Creates the objects, through istiod's webhook, and waits until istiod knows them all.
+        """Creates the objects, through istiod's webhook, and waits until istiod has them all.
+
+        What istiod has it puts into configuration a moment later; see `proxy.inbound`.
 
         Raises:
             lightkube.ApiError: an object is refused.
             TimeoutError: istiod does not know all of them in time.
         """
         objects = list(objects)
-        self.client.create(Namespace(metadata=ObjectMeta(name=namespace)))
         kinds = {
             kind: create_namespaced_resource(group, version, kind, plural)
             for kind, (group, version, plural) in _RESOURCES.items()

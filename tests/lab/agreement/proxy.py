@@ -12,7 +12,7 @@ import functools
 import queue
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,9 +75,35 @@ class Site:
     address: str
 
 
-def inbound(xds: str, namespace: str, apps: Iterable[str]) -> dict[str, Listener]:
-    """The inbound listener that istiod makes for a pod of each app."""
-    names = list(apps)
+def inbound(
+    xds: str, namespace: str, apps: Iterable[str], last: Iterable[int], within: float = 60
+) -> dict[str, Listener]:
+    """The inbound listener that istiod makes for a pod of each app.
+
+    istiod answers from a snapshot that is older than the newest objects by its debounce time, so
+    it is asked again until the listener has chains for the ports in `last`: those that the object
+    created last asks for. What it had before that object is in the snapshot, too.
+
+    Raises:
+        TimeoutError: the ports do not come in time.
+    """
+    names, wanted, deadline = list(apps), set(last), time.monotonic() + within
+    while missing := wanted - _ports(_asked(xds, namespace, names[:1])[names[0]]):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"istiod made no chains for the ports {sorted(missing)}")
+        time.sleep(0.2)
+    return _asked(xds, namespace, names)
+
+
+def _ports(listener: Listener) -> set[int | None]:
+    return {
+        _port(chain.filter_chain_match)
+        for chain in listener.filter_chains
+        if chain.filter_chain_match
+    }
+
+
+def _asked(xds: str, namespace: str, names: Sequence[str]) -> dict[str, Listener]:
     channel = grpc.insecure_channel(xds, options=[("grpc.max_receive_message_length", -1)])
     stream: Any = channel.stream_stream(
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
