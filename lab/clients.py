@@ -24,6 +24,7 @@ class Clients:
         self._lab = lab
         self._numbers = itertools.count()
         self._waiting: dict[int, Future[Reply]] = {}
+        self._writing = threading.Lock()
 
     def __enter__(self) -> Self:
         log = self._lab.directory.log("client").open("ab")
@@ -51,12 +52,13 @@ class Clients:
             self._process.wait()
 
     def submit(self, pid: int, request: Request) -> Future[Reply]:
-        """Send a request from the network namespace of a process of the node."""
+        """Send a request from the network namespace of a process of the node; from any thread."""
         assert self._process.stdin is not None
         number, future = next(self._numbers), Future[Reply]()
         self._waiting[number] = future
         line = {"id": number, "pid": pid, "request": dataclasses.asdict(request)}
-        self._process.stdin.write(json.dumps(line) + "\n")
+        with self._writing:
+            self._process.stdin.write(json.dumps(line) + "\n")
         return future
 
     def send(self, pid: int, requests: Sequence[Request]) -> list[Reply]:

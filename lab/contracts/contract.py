@@ -164,6 +164,8 @@ class Contract:
     judge: Judge | None = None
     at_once: bool = True
     """False where each call must wait for the answer of the one before."""
+    patient: bool = False
+    """True where the calls are few and the answers late, so that others may run meanwhile."""
     safe: bool = False
     """True where the calls may be sent to a live cluster: reading, few, from a client."""
     pause: float = 0.0

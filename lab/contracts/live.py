@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.client import perform
 from lab.contracts.contract import Call, Contract
-from lab.contracts.runner import Outcome, judged
+from lab.contracts.runner import Outcome, judged, sent
 from lab.exchange import Reply, Request
 
 
@@ -22,7 +22,7 @@ def safe(contracts: Sequence[Contract]) -> list[Contract]:
 def run(contracts: Sequence[Contract], address: str) -> Iterator[Outcome]:
     """Run contracts against the gateway at `address` (name or IP)."""
     for contract in contracts:
-        yield judged(contract, lambda calls: asyncio.run(_send(calls, address)))
+        yield judged(contract, sent(contract, lambda calls: asyncio.run(_send(calls, address))))
 
 
 async def _send(calls: Sequence[Call], address: str) -> list[Reply]:

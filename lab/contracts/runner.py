@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +17,8 @@ from lab.exchange import Reply, Request
 
 _LOG_DELAY = 0.3
 _SHOWN = 5
+_BESIDE = 16
+"""Contracts that may wait at a time, for slow answers or late logs."""
 _LATE_LOGS = 6.0
 """Seconds that logs and spans may be late on a busy machine; proxies hand them on in batches."""
 
@@ -44,55 +47,111 @@ def run(
     clients: Clients,
     began: Callable[[Contract], None] = lambda _: None,
 ) -> Iterator[Outcome]:
-    """Run contracts one after the other; the outcome of each as soon as it is known."""
-    for arrangement, together in groupby(contracts, key=lambda contract: contract.arrangement):
-        with arrangement(world.data_plane) if arrangement else nullcontext():
-            world.look()
-            for contract in together:
-                began(contract)
-                yield _run(contract, world, clients)
-        if arrangement:
-            world.look()
+    """Run contracts one after the other; the outcome of each, in their order.
+
+    What the mesh wrote down about a contract is looked at while the next one runs, and a `patient`
+    contract waits for its answers beside the others; so nothing that sends much, counts or measures
+    runs beside another that does.
+    """
+    with ThreadPoolExecutor(_BESIDE) as pool:
+        for arrangement, together in groupby(contracts, key=lambda contract: contract.arrangement):
+            with arrangement(world.data_plane) if arrangement else nullcontext():
+                world.look()
+                yield from _run_together(together, world, clients, pool, began)
+            if arrangement:
+                world.look()
 
 
-def _run(contract: Contract, world: World, clients: Clients) -> Outcome:
-    run_id = f"{int(time.time()) % 1_000_000}"
-    numbers = [f"{contract.id}-{run_id}/{index}" for index, _ in enumerate(contract.calls)]
+def _run_together(
+    contracts: Iterable[Contract],
+    world: World,
+    clients: Clients,
+    pool: ThreadPoolExecutor,
+    began: Callable[[Contract], None],
+) -> Iterator[Outcome]:
+    waiting: deque[Future[Outcome]] = deque()
+    for contract in contracts:
+        began(contract)
+        trial = _Trial(contract, world, clients)
+        if not contract.patient:
+            trial.send()
+        waiting.append(pool.submit(trial.outcome))
+        while waiting and waiting[0].done():
+            yield waiting.popleft().result()
+    # All before the arrangement ends: the logs of pods go with the pods.
+    for future in waiting:
+        yield future.result()
 
-    def explain(index: int) -> str:
-        return "; ".join(str(line) for line in world.logged(numbers[index]))
 
-    def watched(replies: Sequence[Reply]) -> str | None:
-        assert contract.watch is not None
-        time.sleep(contract.settle)
+class _Trial:
+    """One contract being tried in the lab."""
+
+    def __init__(self, contract: Contract, world: World, clients: Clients) -> None:
+        self._contract, self._world, self._clients = contract, world, clients
+        self._numbers = [
+            f"{contract.id}-{int(time.time()) % 1_000_000}/{index}"
+            for index, _ in enumerate(contract.calls)
+        ]
+        self._sent: Sent | None = None
+
+    def send(self) -> Sent:
+        self._sent = self._sent or sent(
+            self._contract,
+            lambda _: _send(self._contract, self._numbers, self._world, self._clients),
+        )
+        return self._sent
+
+    def outcome(self) -> Outcome:
+        return judged(self._contract, self.send(), self._explain, self._watched)
+
+    def _explain(self, index: int) -> str:
+        return "; ".join(str(line) for line in self._world.logged(self._numbers[index]))
+
+    def _watched(self, replies: Sequence[Reply]) -> str | None:
+        watch = self._contract.watch
+        assert watch is not None
+        time.sleep(self._contract.settle)
         deadline = time.monotonic() + _LATE_LOGS
-        while wrong := contract.watch(
-            replies, Recorded([world.lines(number) for number in numbers], world.spans())
+        while wrong := watch(
+            replies,
+            Recorded([self._world.lines(one) for one in self._numbers], self._world.spans()),
         ):
             if time.monotonic() > deadline:
                 return wrong
             time.sleep(0.5)
         return None
 
-    return judged(contract, lambda _: _send(contract, numbers, world, clients), explain, watched)
+
+@dataclass(frozen=True)
+class Sent:
+    """The replies to a contract's calls."""
+
+    replies: Sequence[Reply]
+    seconds: float
+    """From the first call to the last reply, waiting before it included."""
 
 
-def judged(
-    contract: Contract,
-    send: Callable[[Sequence[Call]], list[Reply]],
-    explain: Callable[[int], str] = lambda _: "",
-    watched: Callable[[Sequence[Reply]], str | None] = lambda _: None,
-) -> Outcome:
-    """Send a contract's calls and compare.
-
-    `explain` says what is known of one call; `watched` is asked where the contract looks at what
-    the mesh wrote down.
-    """
+def sent(contract: Contract, send: Callable[[Sequence[Call]], list[Reply]]) -> Sent:
+    """Send a contract's calls when its time has come."""
     start = time.monotonic()
     time.sleep(contract.pause)
     if (left := 60 - time.time() % 60) < contract.clear_of_minute:
         time.sleep(left + 0.1)
-    replies = send(contract.calls)
+    return Sent(send(contract.calls), time.monotonic() - start)
+
+
+def judged(
+    contract: Contract,
+    answered: Sent,
+    explain: Callable[[int], str] = lambda _: "",
+    watched: Callable[[Sequence[Reply]], str | None] = lambda _: None,
+) -> Outcome:
+    """Compare what came with what must.
+
+    `explain` says what is known of one call; `watched` is asked where the contract looks at what
+    the mesh wrote down.
+    """
+    start, replies = time.monotonic(), answered.replies
     problems = [
         (index, f"{call}: {unmet}")
         for index, (call, reply) in enumerate(zip(contract.calls, replies, strict=True))
@@ -110,7 +169,8 @@ def judged(
         watched(replies) if contract.watch else None
     ):
         told.append(wrong)
-    return Outcome(contract, tuple(told), len(replies), time.monotonic() - start, _summary(replies))
+    seconds = answered.seconds + time.monotonic() - start
+    return Outcome(contract, tuple(told), len(replies), seconds, _summary(replies))
 
 
 def _send(

@@ -9,7 +9,7 @@ import pytest
 
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded
 from lab.contracts.promises import DOCS, FILE, STACK, declared, made, promises
-from lab.contracts.runner import judged
+from lab.contracts.runner import judged, sent
 from lab.exchange import Reply, Request
 from model.catalogue import catalogue
 
@@ -112,10 +112,12 @@ def test_outcome_says_what_the_proxies_wrote_and_asks_judges_only_of_right_answe
         return "no audit record"
 
     contract = Contract("a.b", "s", "d", (Call(CLIENT, REQUEST, Expect((200,))),), watch=watch)
-    wrong = judged(contract, lambda _: [Reply(status=403)], lambda _: "rbac_denied", watched)
+    wrong = judged(
+        contract, sent(contract, lambda _: [Reply(status=403)]), lambda _: "rbac_denied", watched
+    )
     assert not wrong.passed
     assert "rbac_denied" in wrong.problems[0]
     assert asked == []
-    silent = judged(contract, lambda _: [ANSWER], watched=watched)
+    silent = judged(contract, sent(contract, lambda _: [ANSWER]), watched=watched)
     assert silent.problems == ("no audit record",)
-    assert judged(contract, lambda _: [ANSWER]).passed
+    assert judged(contract, sent(contract, lambda _: [ANSWER])).passed
