@@ -256,6 +256,7 @@ def _idle(facts: Facts) -> Iterator[Contract]:
                 Expect((200,), served_by="identity-service"),
             ),
         ),
+        patient=True,
     )
     streaming = [(one, route) for one, route in _writable(facts) if route.streaming]
     sockets = [(one, ws) for one in facts.catalogue.services for ws in one.websockets]
@@ -285,4 +286,5 @@ def _idle(facts: Facts) -> Iterator[Contract]:
             )
             for one, ws in sockets
         ),
+        patient=True,
     )

@@ -57,6 +57,7 @@ def _timeouts(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         tuple(calls),
         _not_before(_SHORT * 0.9),
+        patient=True,
     )
 
 
