@@ -34,7 +34,7 @@ class DataPlane:
         self.catalogue = catalogue
         self.issuers = Issuers(lab.directory.path / "issuers")
         self.certificate = Certificate(lab.directory.path / "public-certificate")
-        self.pods = lab.directory.path / "pods"
+        self.pods = lab.directory.pods
 
     @classmethod
     def of_stack(cls, lab: Lab, stack: str) -> DataPlane:

@@ -64,6 +64,11 @@ class LabDirectory:
         return self.path / "etcd"
 
     @property
+    def pods(self) -> Path:
+        """The kubelet's: volumes, logs and records of its pods."""
+        return self.path / "pods"
+
+    @property
     def ports(self) -> Path:
         """Host ports that were chosen for this lab, as JSON."""
         return self.path / "ports.json"
@@ -97,7 +102,9 @@ class LabDirectory:
             yield
 
     def discard_data(self) -> None:
-        """Forget the cluster: what etcd stored, keys and certificates, working directories."""
-        for directory in (self.data, self.certificates, self.kubeconfigs, self.sockets):
+        """Forget the cluster: what etcd stored, keys and certificates, pods, working directories."""
+        for directory in (
+            *(self.data, self.certificates, self.kubeconfigs, self.sockets, self.pods),
+            self.path / "work",
+        ):
             shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(self.path / "work", ignore_errors=True)

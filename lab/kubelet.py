@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -242,7 +243,9 @@ def main() -> None:
         **{name: getattr(given, name) for name in images.Binaries.__dataclass_fields__}
     )
     directory: Path = given.directory.absolute()
-    directory.mkdir(parents=True, exist_ok=True)
+    # Pods end with their kubelet; what an earlier one recorded must not be taken for running.
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
     (directory / "resolv.conf").write_text("# names are in /etc/hosts\noptions attempts:1\n")
     outside = "".join(
         f"{address} {name}\n" for name, _, address in (item.partition("=") for item in given.host)
