@@ -114,7 +114,7 @@ class _Trial:
         deadline = time.monotonic() + _LATE_LOGS
         while wrong := watch(
             replies,
-            Recorded([self._world.lines(one) for one in self._numbers], self._world.spans()),
+            Recorded(self._world.lines(self._numbers), self._world.spans()),
         ):
             if time.monotonic() > deadline:
                 return wrong

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from base64 import b64decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -127,21 +127,29 @@ class World:
                             found.append(Logged(path.parent.name.split("_", 1)[-1], fields))
         return found
 
-    def lines(self, number: str) -> list[Line]:
-        """Lines of all logs, audit too, about the request of that number, in the order written."""
-        wanted = f'"{AGENT}/{number}"'
-        found: list[Line] = []
+    def lines(self, numbers: Sequence[str]) -> list[list[Line]]:
+        """For each number the lines of all logs, audit too, about the request of that number."""
+        found: dict[str, list[Line]] = {number: [] for number in numbers}
+        audits: list[Line] = []
         for proxy, line in self._written():
-            if wanted in line:
-                found.append({**json.loads(line), "proxy": proxy})
-        # The audit log does not name user agents; the request's id joins the two.
-        ids = {line["request_id"] for line in found if line.get("request_id")}
-        for proxy, line in self._written():
-            if '"audit"' in line and any(f'"{one}"' in line for one in ids):
+            if f'"{AGENT}/' in line:
                 fields = json.loads(line)
-                if fields.get("log") == "audit":
-                    found.append({**fields, "proxy": proxy})
-        return found
+                number = str(fields.get("user_agent", "")).removeprefix(f"{AGENT}/")
+                if number in found:
+                    found[number].append({**fields, "proxy": proxy})
+            elif '"audit"' in line:
+                audits.append({**json.loads(line), "proxy": proxy})
+        # The audit log does not name user agents; the request's id joins the two.
+        requests = {
+            str(access["request_id"]): number
+            for number, lines in found.items()
+            for access in lines
+            if access.get("request_id")
+        }
+        for audit in audits:
+            if audit.get("log") == "audit" and (of := requests.get(str(audit["request_id"]))):
+                found[of].append(audit)
+        return [found[number] for number in numbers]
 
     def _written(self) -> Iterable[tuple[str, str]]:
         for path in self._logs():
