@@ -1,0 +1,7 @@
+"""All mutations, in the order of the contracts' families."""
+
+from __future__ import annotations
+
+from tests.lab.mutations.mutation import Mutation
+
+ALL: tuple[Mutation, ...] = ()
