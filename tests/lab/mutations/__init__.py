@@ -1,1 +1,0 @@
-"""Mistakes that the traffic contracts notice: each with the contracts that are meant to."""
