@@ -101,12 +101,7 @@ def request(
     from lab.contracts.world import World
 
     data_plane = _data_plane(directory)
-    facts = Facts(
-        data_plane.settings,
-        data_plane.catalogue,
-        data_plane.issuers,
-        str(data_plane.certificate.ca),
-    )
+    facts = Facts.of(data_plane)
     sent = [_header(item) for item in header or ()]
     if token:
         names = facts.settings.authentication

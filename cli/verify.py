@@ -75,12 +75,7 @@ def _in_lab(
     from lab.lab import Lab
 
     data_plane = DataPlane.of_stack(Lab(directory or DEFAULT), stack)
-    facts = Facts(
-        data_plane.settings,
-        data_plane.catalogue,
-        data_plane.issuers,
-        str(data_plane.certificate.ca),
-    )
+    facts = Facts.of(data_plane)
     data_plane.wait_until_ready(READY_SECONDS)
     contracts = _chosen(chosen(facts, only), only)
 

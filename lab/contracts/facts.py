@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from joserfc.jwk import RSAKey
 
 from lab.contracts.contract import GATEWAY
+from lab.data_plane import DataPlane
 from lab.exchange import Request, Tls
 from lab.tokens import Issuers, sign
 from model.access import Catalogue
@@ -28,6 +30,18 @@ class Facts:
     issuers: Issuers
     ca: str
     """File with the CA of the public certificate."""
+    run: int = field(default_factory=lambda: secrets.randbelow(2**14))
+    """Sets the clients of this run apart from those of the last one, whose limits are used up."""
+
+    @classmethod
+    def of(cls, data_plane: DataPlane) -> Facts:
+        """Those of the stack that a lab was made for."""
+        return cls(
+            data_plane.settings,
+            data_plane.catalogue,
+            data_plane.issuers,
+            str(data_plane.certificate.ca),
+        )
 
     def token(
         self,
@@ -49,6 +63,14 @@ class Facts:
             **claims,
         }
         return sign(key or self.issuers.key(issuer), complete, lifetime=lifetime)
+
+    def client(self, number: int) -> str:
+        """An address that no other run's clients have, of carriers' networks (RFC 6598)."""
+        return f"100.{64 + self.run % 64}.{self.run // 64 % 256}.{number}"
+
+    def client6(self, network: int, number: int) -> str:
+        """The same of IPv6: client `number` in a network of 64 bits."""
+        return f"2001:db8:{self.run:x}:{network:x}::{number:x}"
 
     def bearer(self, **claims: Any) -> tuple[tuple[str, str], ...]:
         """The Authorization header with a token."""

@@ -49,7 +49,7 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "Requests of one client address beyond `rateLimits.perAddress` are answered with 429 by the"
         " gateway before their token is looked at, and reach no service.",
         DOCUMENT,
-        flood("198.18.0.1"),
+        flood(facts.client(1)),
         _refilled(allowance, slice(None)),
     )
     yield Contract(
@@ -57,7 +57,7 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "The address counted is the client's behind the trusted proxies; what a client writes into"
         " X-Forwarded-For itself changes nothing.",
         DOCUMENT,
-        flood(*(f"192.0.2.{index}, 198.18.0.2" for index in range(100))),
+        flood(*(f"192.0.2.{index}, {facts.client(2)}" for index in range(100))),
         _refilled(allowance, slice(None)),
     )
     others = tuple(
@@ -69,15 +69,15 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "flood.others",
         "Requests of other addresses are not affected.",
         DOCUMENT,
-        (*flood("198.18.0.3"), *others),
+        (*flood(facts.client(3)), *others),
         _refilled(allowance, slice(0, many)),
     )
     yield Contract(
         "flood.ipv6",
         "IPv6 clients are counted by the first 64 bits of their address.",
         DOCUMENT,
-        flood(*(f"2001:db8:1:1::{index + 1:x}" for index in range(50)))
-        + (Call(CLIENT, _asked(facts, "2001:db8:1:2::1"), Expect((401,))),),
+        flood(*(facts.client6(1, index + 1) for index in range(50)))
+        + (Call(CLIENT, _asked(facts, facts.client6(2, 1)), Expect((401,))),),
         _refilled(allowance, slice(0, many)),
     )
     yield Contract(
@@ -85,7 +85,7 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "The 429 carries `retry-after`, `x-ratelimit-limit`, `x-ratelimit-remaining` and"
         " `x-ratelimit-reset`.",
         DOCUMENT,
-        flood("198.18.0.4"),
+        flood(facts.client(4)),
         _told(allowance),
     )
 
@@ -298,7 +298,7 @@ def _login(facts: Facts) -> Iterator[Contract]:
                         facts.api(
                             route.path,
                             *(facts.bearer(sub=f"user-{index}") if index % 2 else ()),
-                            ("x-forwarded-for", f"198.18.4.{number + 1}"),
+                            ("x-forwarded-for", facts.client(10 + number)),
                             method="POST",
                         ),
                         index,
@@ -310,7 +310,7 @@ def _login(facts: Facts) -> Iterator[Contract]:
             + (
                 Call(
                     CLIENT,
-                    facts.api(route.path, ("x-forwarded-for", "198.18.4.200"), method="POST"),
+                    facts.api(route.path, ("x-forwarded-for", facts.client(9)), method="POST"),
                     Expect((200,)),
                 ),
             ),

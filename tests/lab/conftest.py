@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import render
+from apply.kubectl import Kubectl
+from apply.server_side import Deployment
+from lab.data_plane import DataPlane
 from lab.directory import DEFAULT
 from lab.lab import Lab
+from lab.stack import istiod_values
 
 MESH_CONFIG = {"accessLogFile": "/dev/stdout", "enableAutoMtls": True}
 
@@ -37,3 +42,32 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[Lab]:
     with throw_away_lab("control-plane", request.config.getoption("--keep-lab")) as lab:
         lab.start(MESH_CONFIG)
         yield lab
+
+
+STACK = "dev"
+_READY_SECONDS = 240.0
+
+
+def bring_up(lab: Lab) -> DataPlane:
+    """Start a lab with its data plane and wait until everything is ready."""
+    values = istiod_values(STACK)
+    lab.start(values["meshConfig"], values)
+    data_plane = DataPlane.of_stack(lab, STACK)
+    data_plane.start()
+    data_plane.wait_until_ready(_READY_SECONDS)
+    return data_plane
+
+
+@pytest.fixture(scope="session")
+def mesh(request: pytest.FixtureRequest) -> Iterator[DataPlane]:
+    """A lab with stack dev deployed to it, all pods ready; tests leave it so."""
+    with throw_away_lab("mesh", request.config.getoption("--keep-lab")) as lab:
+        data_plane = bring_up(lab)
+        Deployment(
+            stack=STACK,
+            declared=render.declared(STACK, data_plane.catalogue),
+            expand=lambda items: list(render.expanded(items)),
+            kubectl=Kubectl(lab.kubeconfig),
+        ).up(lambda _what, _done: None)
+        data_plane.wait_until_ready(_READY_SECONDS)
+        yield data_plane

@@ -1,0 +1,49 @@
+"""Every contract holds in a real mesh made of stack dev: from the first moment, and after a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lab.clients import Clients
+from lab.contracts import report
+from lab.contracts.all import contracts
+from lab.contracts.facts import Facts
+from lab.contracts.runner import Outcome, run
+from lab.contracts.world import World
+from lab.data_plane import DataPlane
+from tests.lab.conftest import bring_up
+
+pytestmark = pytest.mark.lab
+RESULTS = os.environ.get("VOICEMESH_RESULTS", "")
+"""A file for the results of the last run, as `python -m lab.contracts.promises` reads them."""
+
+
+@pytest.fixture(scope="module", params=["a lab that was just made", "a lab that was restarted"])
+def standing(request: pytest.FixtureRequest, mesh: DataPlane) -> DataPlane:
+    if request.param == "a lab that was just made":
+        return mesh
+    mesh.lab.stop(keep_data=True)
+    return bring_up(mesh.lab)
+
+
+@pytest.mark.parametrize("time", ["once", "twice in a row"])
+def test_every_promise_holds(standing: DataPlane, time: str) -> None:
+    outcomes = _tried(standing)
+    if RESULTS:
+        Path(RESULTS).write_text(report.as_json(outcomes), encoding="utf-8")
+    broken = {outcome.contract.id: outcome.problems for outcome in outcomes if not outcome.passed}
+    assert not broken, json.dumps(broken, indent=1)
+    # Nothing was left out: each contract was tried, and each sent or looked at something.
+    assert [one.contract.id for one in outcomes] == [
+        one.id for one in contracts(Facts.of(standing))
+    ]
+    assert all(outcome.sent for outcome in outcomes)
+
+
+def _tried(data_plane: DataPlane) -> list[Outcome]:
+    with Clients(data_plane.lab) as clients:
+        return list(run(list(contracts(Facts.of(data_plane))), World(data_plane), clients))
