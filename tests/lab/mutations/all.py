@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.lab.mutations import callers, tokens
 from tests.lab.mutations.mutation import Mutation
 
-ALL: tuple[Mutation, ...] = ()
+ALL: tuple[Mutation, ...] = (*callers.MUTATIONS, *tokens.MUTATIONS)

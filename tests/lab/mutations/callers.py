@@ -1,0 +1,185 @@
+"""Mistakes about who may call whom: mutual TLS, callers, egress."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind
+
+_APPS = "voiceassistant-dev"
+_ACCOUNTS = f"cluster.local/ns/{_APPS}/sa/"
+
+
+def _permissive(objects: Objects) -> None:
+    for one in of_kind(objects, "PeerAuthentication"):
+        if one["metadata"]["namespace"] == _APPS:
+            one["spec"]["mtls"]["mode"] = "PERMISSIVE"
+
+
+def _any_authority(objects: Objects) -> Objects:
+    name = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    trusting = {"trust_chain_verification": "ACCEPT_UNTRUSTED"}
+    context = {"combined_validation_context": {"default_validation_context": trusting}}
+    patch = {
+        "applyTo": "FILTER_CHAIN",
+        "match": {"context": "SIDECAR_INBOUND"},
+        "patch": {
+            "operation": "MERGE",
+            "value": {
+                "transport_socket": {
+                    "name": "envoy.transport_sockets.tls",
+                    "typed_config": {"@type": name, "common_tls_context": context},
+                }
+            },
+        },
+    }
+    made = {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "debug-certificates", "namespace": _APPS},
+        "spec": {
+            "workloadSelector": {"labels": {"app": "multimodal-engine"}},
+            "configPatches": [patch],
+        },
+    }
+    return [*objects, made]
+
+
+def _alias(values: dict[str, Any]) -> None:
+    values["meshConfig"]["trustDomainAliases"] = ["foreign.example"]
+
+
+def _simple_east_west(objects: Objects) -> None:
+    server = named(objects, "Gateway", "east-west")["spec"]["servers"][0]
+    server["tls"] = {"mode": "SIMPLE", "credentialName": "voiceassistant-tls-cert"}
+
+
+def _callers(objects: Objects, service: str) -> Object:
+    rule: Object = named(objects, "AuthorizationPolicy", f"{service}-callers")["spec"]["rules"][0]
+    return rule
+
+
+def _any_of_namespace(objects: Objects) -> None:
+    for one in of_kind(objects, "AuthorizationPolicy"):
+        if one["metadata"]["name"].endswith("-callers"):
+            one["spec"]["rules"][0]["from"] = [{"source": {"namespaces": [_APPS]}}]
+
+
+def _caller_added(objects: Objects) -> None:
+    principals = _callers(objects, "model-adapter")["from"][0]["source"]["principals"]
+    principals.append(f"{_ACCOUNTS}agent-engine")
+
+
+def _caller_removed(objects: Objects) -> None:
+    principals = _callers(objects, "identity-service")["from"][0]["source"]["principals"]
+    principals.remove(f"{_ACCOUNTS}notification-service")
+
+
+def _any_port(objects: Objects) -> None:
+    del _callers(objects, "identity-service")["to"]
+
+
+def _any_path_for_gateway(objects: Objects) -> None:
+    policy = named(objects, "AuthorizationPolicy", "multimodal-engine-gateway")
+    del policy["spec"]["rules"][0]["to"][0]["operation"]["paths"]
+
+
+def _sidecar(objects: Objects, service: str) -> Object:
+    spec: Object = named(objects, "Sidecar", service)["spec"]
+    return spec
+
+
+def _callee_forgotten(objects: Objects) -> None:
+    hosts = _sidecar(objects, "rag-engine")["egress"][0]["hosts"]
+    hosts.remove(f"./knowledge-service.{_APPS}.svc.cluster.local")
+
+
+def _allow_any(objects: Objects) -> None:
+    _sidecar(objects, "indexing-service")["outboundTrafficPolicy"]["mode"] = "ALLOW_ANY"
+
+
+def _host_forgotten(objects: Objects) -> None:
+    _sidecar(objects, "model-adapter")["egress"][0]["hosts"].remove("./api.openai.com")
+
+
+MUTATIONS = (
+    Mutation(
+        "mtls.permissive",
+        "services take plain text as well (PERMISSIVE)",
+        ("mtls.plaintext", "access.strangers.*"),
+        _permissive,
+    ),
+    Mutation(
+        "mtls.any-authority",
+        "a filter left from debugging lets a service take certificates of any authority",
+        ("mtls.foreign-certificate",),
+        _any_authority,
+    ),
+    Mutation(
+        "mtls.alias",
+        "a foreign trust domain is made an alias of the mesh's own",
+        ("mtls.foreign-domain",),
+        control_plane=_alias,
+    ),
+    Mutation(
+        "mtls.east-west-simple",
+        "the east-west entry does TLS without a client certificate",
+        ("mtls.east-west",),
+        _simple_east_west,
+    ),
+    Mutation(
+        "access.any-of-namespace",
+        "callers are allowed by namespace in the place of their accounts",
+        (
+            *("access.strangers.*", "access.conversation-service", "access.knowledge-service"),
+            *("access.ai-orchestrator", "access.model-router", "access.agent-engine"),
+            *("access.rag-engine", "access.retrieval-service", "access.model-adapter"),
+            *("access.voice-engine", "access.multimodal-engine", "access.indexing-service"),
+            *("access.vector-store-adapter", "access.analytics-service"),
+            "access.notification-service",
+        ),
+        _any_of_namespace,
+    ),
+    Mutation(
+        "access.caller-added",
+        "a service that is no caller is allowed to call model-adapter",
+        ("access.model-adapter",),
+        _caller_added,
+    ),
+    Mutation(
+        "access.caller-removed",
+        "a caller of identity-service is forgotten",
+        ("access.identity-service",),
+        _caller_removed,
+    ),
+    Mutation(
+        "access.any-port",
+        "callers of identity-service are allowed on every port",
+        ("access.metrics",),
+        _any_port,
+    ),
+    Mutation(
+        "access.any-path",
+        "the gateway is allowed on every path of a service",
+        ("access.strangers.multimodal-engine",),
+        _any_path_for_gateway,
+    ),
+    Mutation(
+        "access.callee-forgotten",
+        "a service's Sidecar lacks one of the services that it calls",
+        ("access.knowledge-service", "tenant.inside"),
+        _callee_forgotten,
+    ),
+    Mutation(
+        "egress.allow-any",
+        "one service's proxy lets everything out (ALLOW_ANY)",
+        ("egress.undeclared", "egress.declared"),
+        _allow_any,
+    ),
+    Mutation(
+        "egress.host-forgotten",
+        "a declared host is missing from the service's Sidecar",
+        ("egress.declared",),
+        _host_forgotten,
+    ),
+)

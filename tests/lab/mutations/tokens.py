@@ -1,0 +1,266 @@
+"""Mistakes about tokens, tenants, roles, addresses and user agents."""
+
+from __future__ import annotations
+
+import copy
+
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind, without
+
+_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
+
+
+def _policy(objects: Objects, name: str) -> Object:
+    return named(objects, "AuthorizationPolicy", name)
+
+
+def _operations(policy: Object) -> list[Object]:
+    return [to["operation"] for rule in policy["spec"]["rules"] for to in rule["to"]]
+
+
+def _operation(policy: Object, path: str) -> Object:
+    """The operation of a policy that names a path."""
+    return next(one for one in _operations(policy) if path in one.get("paths", ()))
+
+
+def opened(objects: Objects, path: str, service: str) -> None:
+    """Make a protected path public, as if the catalogue had said so of its route."""
+    for name in ("gateway-require-token", "gateway-require-tenant"):
+        _operations(_policy(objects, name))[0]["notPaths"] += [path, f"{path}/*"]
+    public = copy.deepcopy(_operations(_policy(objects, "gateway-public-identity-service"))[0])
+    _policy(objects, "gateway-public-identity-service")["spec"]["rules"].append(
+        {"to": [{"operation": {**public, "paths": [path, f"{path}/*"]}}]}
+    )
+    for rule in _policy(objects, f"{service}-gateway")["spec"]["rules"]:
+        rule["from"][0]["source"].pop("requestPrincipals", None)
+
+
+def _route_made_public(objects: Objects) -> None:
+    opened(objects, "/api/v1/notification", "notification-service")
+
+
+def _authentication_removed(objects: Objects) -> Objects:
+    return without(objects, named(objects, "RequestAuthentication", "gateway-tokens"))
+
+
+def _rules(objects: Objects) -> list[list[Object]]:
+    """The lists of issuers, at the gateway and at the services."""
+    return [one["spec"]["jwtRules"] for one in of_kind(objects, "RequestAuthentication")]
+
+
+def _issuer_added(objects: Objects) -> None:
+    for rules in _rules(objects):
+        rules.append({**copy.deepcopy(rules[0]), "issuer": "https://evil.example"})
+
+
+def _keys_shared(objects: Objects) -> None:
+    for rules in _rules(objects):
+        rules.append({**copy.deepcopy(rules[0]), "jwksUri": rules[1]["jwksUri"]})
+
+
+def _any_audience(objects: Objects) -> None:
+    for rules in _rules(objects):
+        del rules[0]["audiences"]
+
+
+def _subject_not_asked(objects: Objects) -> None:
+    """Policies look at the issuer's claim in the place of issuer and subject."""
+    claim = "request.auth.claims[iss]"
+    for name in ("gateway-token", "identity-service-gateway"):
+        for rule in _policy(objects, name)["spec"]["rules"]:
+            source = rule["from"][0]["source"]
+            issuers = [one.removesuffix("/*") for one in source.pop("requestPrincipals")]
+            if not source:
+                del rule["from"]
+            rule["when"] = [{"key": claim, "values": issuers}]
+    (rule,) = _policy(objects, "gateway-require-token")["spec"]["rules"]
+    del rule["from"]
+    rule["when"] = [{"key": claim, "notValues": ["*"]}]
+
+
+def _issuer_forgotten(objects: Objects) -> None:
+    (rule,) = _policy(objects, "gateway-token")["spec"]["rules"]
+    rule["from"][0]["source"]["requestPrincipals"].pop()
+
+
+def _public_forgotten(objects: Objects) -> None:
+    paths = _operations(_policy(objects, "gateway-public-ai-orchestrator"))[0]["paths"]
+    paths.remove("/ready")
+
+
+def _any_origin(objects: Objects) -> None:
+    for route in named(objects, "VirtualService", "identity-service")["spec"]["http"]:
+        route["corsPolicy"]["allowOrigins"] = [{"regex": ".*"}]
+
+
+def _role_not_copied(objects: Objects) -> None:
+    for rules in _rules(objects):
+        for rule in rules:
+            rule["outputClaimToHeaders"] = [
+                one for one in rule["outputClaimToHeaders"] if one["claim"] != "role"
+            ]
+
+
+def _headers_kept(objects: Objects) -> None:
+    for route in named(objects, "VirtualService", "ai-orchestrator")["spec"]["http"]:
+        route.pop("headers", None)
+
+
+def _tenant_not_required(objects: Objects) -> Objects:
+    return without(objects, _policy(objects, "gateway-require-tenant"))
+
+
+def _tenant_not_required_inside(objects: Objects) -> Objects:
+    return without(objects, _policy(objects, "vector-store-adapter-tenant"))
+
+
+def _role_added(objects: Objects) -> None:
+    for name in ("gateway-roles", "identity-service-roles"):
+        _policy(objects, name)["spec"]["rules"][0]["when"][0]["notValues"].append("user")
+
+
+def _address_not_asked(objects: Objects) -> None:
+    (rule,) = _policy(objects, "gateway-admin-addresses")["spec"]["rules"]
+    rule["to"] = [to for to in rule["to"] if "/api/v1/models" not in to["operation"]["paths"]]
+
+
+def _denied_over_tls_only(objects: Objects) -> None:
+    (rule,) = _policy(objects, "gateway-denied-addresses")["spec"]["rules"]
+    rule["to"] = [{"operation": {"ports": ["443"]}}]
+
+
+def _first_address(objects: Objects) -> None:
+    """The list is asked for the address that the client wrote, not for the proxy's entry."""
+    (rule,) = _policy(objects, "gateway-denied-addresses")["spec"]["rules"]
+    del rule["from"]
+    rule["when"] = [{"key": "request.headers[x-forwarded-for]", "values": ["203.0.113.*"]}]
+
+
+def _agents_allowed(objects: Objects) -> Objects:
+    return without(objects, named(objects, "EnvoyFilter", "edge-denied-user-agents"))
+
+
+def _agents_late(objects: Objects) -> None:
+    for patch in named(objects, "EnvoyFilter", "edge-denied-user-agents")["spec"]["configPatches"]:
+        patch["match"]["listener"]["filterChain"]["filter"]["subFilter"] = {
+            "name": "envoy.filters.http.router"
+        }
+        patch["patch"]["operation"] = "INSERT_BEFORE"
+
+
+MUTATIONS = (
+    Mutation(
+        "jwt.route-made-public",
+        "a route that needs a token is made public",
+        ("jwt.none", "path.no-token", "tenant.spoofed-without-token", "tenant.no-claim"),
+        _route_made_public,
+    ),
+    Mutation(
+        "jwt.authentication-removed",
+        "the gateway does not look at tokens (no RequestAuthentication)",
+        ("jwt.*",),
+        _authentication_removed,
+        alone=True,
+    ),
+    Mutation(
+        "jwt.issuer-added",
+        "an issuer that is not listed is trusted with the first one's keys",
+        ("jwt.unlisted-issuer",),
+        _issuer_added,
+    ),
+    Mutation(
+        "jwt.keys-shared",
+        "one issuer's keys are taken for another's tokens",
+        ("jwt.other-issuers-key",),
+        _keys_shared,
+    ),
+    Mutation(
+        "jwt.any-audience",
+        "tokens for any audience are accepted",
+        ("jwt.audience",),
+        _any_audience,
+    ),
+    Mutation(
+        "jwt.subject-not-asked",
+        "policies ask for the issuer's claim alone, so that a token needs no subject",
+        ("jwt.no-subject",),
+        _subject_not_asked,
+    ),
+    Mutation(
+        "jwt.issuer-forgotten",
+        "the gateway's policy lacks the second issuer",
+        ("jwt.issuers",),
+        _issuer_forgotten,
+    ),
+    Mutation(
+        "jwt.public-forgotten",
+        "a public path is missing from the gateway's policy",
+        ("jwt.public", "route.ai-orchestrator", "tenant.spoofed-without-token"),
+        _public_forgotten,
+    ),
+    Mutation(
+        "jwt.any-origin",
+        "one service's routes answer preflights of any origin",
+        ("jwt.preflight",),
+        _any_origin,
+    ),
+    Mutation(
+        "tenant.role-not-copied",
+        "the role's header is no longer made from the token",
+        ("tenant.claims", "tenant.inside"),
+        _role_not_copied,
+    ),
+    Mutation(
+        "tenant.headers-kept",
+        "public routes hand on the identity headers that a client sent",
+        ("tenant.spoofed-without-token",),
+        _headers_kept,
+    ),
+    Mutation(
+        "tenant.not-required",
+        "the gateway takes tokens without a tenant",
+        ("tenant.no-claim",),
+        _tenant_not_required,
+    ),
+    Mutation(
+        "tenant.not-required-inside",
+        "a tenant-isolated service takes requests without a tenant",
+        ("tenant.inside",),
+        _tenant_not_required_inside,
+    ),
+    Mutation(
+        "role.added",
+        "users may delete users",
+        ("role.restricted",),
+        _role_added,
+    ),
+    Mutation(
+        "role.address-not-asked",
+        "models may be changed from any address",
+        ("role.address",),
+        _address_not_asked,
+    ),
+    Mutation(
+        "address.denied-over-tls-only",
+        "denied addresses are refused on the TLS port alone",
+        ("address.denied",),
+        _denied_over_tls_only,
+    ),
+    Mutation(
+        "address.first-entry",
+        "denied addresses are looked for in what the client wrote into X-Forwarded-For",
+        ("address.forged",),
+        _first_address,
+    ),
+    Mutation(
+        "agent.allowed",
+        "the filter of denied user agents is removed",
+        ("agent.denied", "user-agent.denied"),
+        _agents_allowed,
+    ),
+    Mutation(
+        "agent.late",
+        "the filter of denied user agents stands behind authentication",
+        ("user-agent.denied",),
+        _agents_late,
+    ),
+)
