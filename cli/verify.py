@@ -104,7 +104,8 @@ def _live(
         # Keys that no issuer has: safe contracts send no token, the others are left out.
         issuers = Issuers(Path(keys))
         issuers.ensure(settings.authentication.issuers)
-        facts = Facts(settings, services, issuers, live.authorities())
+        adapted = stack_file.adapted(services, settings)
+        facts = Facts(settings, adapted, issuers, live.authorities())
         contracts = _chosen(live.safe(chosen(facts, only)), only)
     found = address or _public_address(context or "", settings.namespaces.mesh)
     return contracts, live.run(contracts, found)

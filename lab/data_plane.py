@@ -44,7 +44,8 @@ class DataPlane:
             InvalidInput: the stack file is wrong.
         """
         services = catalogue()
-        return cls(lab, stack_file.load(stack, services), services)
+        settings = stack_file.load(stack, services)
+        return cls(lab, settings, stack_file.adapted(services, settings))
 
     def start(self) -> bool:
         """Start the kubelet and the lab's own pods; True if the kubelet was started.

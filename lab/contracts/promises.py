@@ -72,7 +72,8 @@ def declared() -> Iterator[Contract]:
     with TemporaryDirectory() as directory:
         issuers = Issuers(Path(directory))
         issuers.ensure(settings.authentication.issuers)
-        yield from contracts(Facts(settings, services, issuers, "ca.crt"))
+        adapted = stack_file.adapted(services, settings)
+        yield from contracts(Facts(settings, adapted, issuers, "ca.crt"))
 
 
 def promises(document: str) -> Sequence[str]:
