@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.lab.mutations import callers, tokens
+from tests.lab.mutations import callers, edge, limits, observed, tokens, traffic
 from tests.lab.mutations.mutation import Mutation
 
-ALL: tuple[Mutation, ...] = (*callers.MUTATIONS, *tokens.MUTATIONS)
+ALL: tuple[Mutation, ...] = tuple(
+    mutation
+    for family in (callers, tokens, traffic, edge, limits, observed)
+    for mutation in family.MUTATIONS
+)

@@ -10,10 +10,17 @@ _APPS = "voiceassistant-dev"
 _ACCOUNTS = f"cluster.local/ns/{_APPS}/sa/"
 
 
-def _permissive(objects: Objects) -> None:
-    for one in of_kind(objects, "PeerAuthentication"):
-        if one["metadata"]["namespace"] == _APPS:
-            one["spec"]["mtls"]["mode"] = "PERMISSIVE"
+def _permissive(objects: Objects) -> Objects:
+    made = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "voice-engine", "namespace": _APPS},
+        "spec": {
+            "selector": {"matchLabels": {"app": "voice-engine"}},
+            "mtls": {"mode": "PERMISSIVE"},
+        },
+    }
+    return [*objects, made]
 
 
 def _any_authority(objects: Objects) -> Objects:
@@ -22,7 +29,10 @@ def _any_authority(objects: Objects) -> Objects:
     context = {"combined_validation_context": {"default_validation_context": trusting}}
     patch = {
         "applyTo": "FILTER_CHAIN",
-        "match": {"context": "SIDECAR_INBOUND"},
+        "match": {
+            "context": "SIDECAR_INBOUND",
+            "listener": {"filterChain": {"transportProtocol": "tls"}},
+        },
         "patch": {
             "operation": "MERGE",
             "value": {
@@ -105,8 +115,8 @@ def _host_forgotten(objects: Objects) -> None:
 MUTATIONS = (
     Mutation(
         "mtls.permissive",
-        "services take plain text as well (PERMISSIVE)",
-        ("mtls.plaintext", "access.strangers.*"),
+        "a service takes plain text as well (PERMISSIVE)",
+        ("mtls.plaintext", "access.voice-engine", "access.strangers.voice-engine"),
         _permissive,
     ),
     Mutation(

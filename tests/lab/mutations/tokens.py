@@ -5,33 +5,7 @@ from __future__ import annotations
 import copy
 
 from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind, without
-
-_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
-
-
-def _policy(objects: Objects, name: str) -> Object:
-    return named(objects, "AuthorizationPolicy", name)
-
-
-def _operations(policy: Object) -> list[Object]:
-    return [to["operation"] for rule in policy["spec"]["rules"] for to in rule["to"]]
-
-
-def _operation(policy: Object, path: str) -> Object:
-    """The operation of a policy that names a path."""
-    return next(one for one in _operations(policy) if path in one.get("paths", ()))
-
-
-def opened(objects: Objects, path: str, service: str) -> None:
-    """Make a protected path public, as if the catalogue had said so of its route."""
-    for name in ("gateway-require-token", "gateway-require-tenant"):
-        _operations(_policy(objects, name))[0]["notPaths"] += [path, f"{path}/*"]
-    public = copy.deepcopy(_operations(_policy(objects, "gateway-public-identity-service"))[0])
-    _policy(objects, "gateway-public-identity-service")["spec"]["rules"].append(
-        {"to": [{"operation": {**public, "paths": [path, f"{path}/*"]}}]}
-    )
-    for rule in _policy(objects, f"{service}-gateway")["spec"]["rules"]:
-        rule["from"][0]["source"].pop("requestPrincipals", None)
+from tests.lab.mutations.policies import opened, operations, policy
 
 
 def _route_made_public(objects: Objects) -> None:
@@ -66,24 +40,24 @@ def _subject_not_asked(objects: Objects) -> None:
     """Policies look at the issuer's claim in the place of issuer and subject."""
     claim = "request.auth.claims[iss]"
     for name in ("gateway-token", "identity-service-gateway"):
-        for rule in _policy(objects, name)["spec"]["rules"]:
+        for rule in policy(objects, name)["spec"]["rules"]:
             source = rule["from"][0]["source"]
             issuers = [one.removesuffix("/*") for one in source.pop("requestPrincipals")]
             if not source:
                 del rule["from"]
             rule["when"] = [{"key": claim, "values": issuers}]
-    (rule,) = _policy(objects, "gateway-require-token")["spec"]["rules"]
+    (rule,) = policy(objects, "gateway-require-token")["spec"]["rules"]
     del rule["from"]
     rule["when"] = [{"key": claim, "notValues": ["*"]}]
 
 
 def _issuer_forgotten(objects: Objects) -> None:
-    (rule,) = _policy(objects, "gateway-token")["spec"]["rules"]
+    (rule,) = policy(objects, "gateway-token")["spec"]["rules"]
     rule["from"][0]["source"]["requestPrincipals"].pop()
 
 
 def _public_forgotten(objects: Objects) -> None:
-    paths = _operations(_policy(objects, "gateway-public-ai-orchestrator"))[0]["paths"]
+    paths = operations(policy(objects, "gateway-public-ai-orchestrator"))[0]["paths"]
     paths.remove("/ready")
 
 
@@ -106,31 +80,31 @@ def _headers_kept(objects: Objects) -> None:
 
 
 def _tenant_not_required(objects: Objects) -> Objects:
-    return without(objects, _policy(objects, "gateway-require-tenant"))
+    return without(objects, policy(objects, "gateway-require-tenant"))
 
 
 def _tenant_not_required_inside(objects: Objects) -> Objects:
-    return without(objects, _policy(objects, "vector-store-adapter-tenant"))
+    return without(objects, policy(objects, "vector-store-adapter-tenant"))
 
 
 def _role_added(objects: Objects) -> None:
     for name in ("gateway-roles", "identity-service-roles"):
-        _policy(objects, name)["spec"]["rules"][0]["when"][0]["notValues"].append("user")
+        policy(objects, name)["spec"]["rules"][0]["when"][0]["notValues"].append("user")
 
 
 def _address_not_asked(objects: Objects) -> None:
-    (rule,) = _policy(objects, "gateway-admin-addresses")["spec"]["rules"]
+    (rule,) = policy(objects, "gateway-admin-addresses")["spec"]["rules"]
     rule["to"] = [to for to in rule["to"] if "/api/v1/models" not in to["operation"]["paths"]]
 
 
 def _denied_over_tls_only(objects: Objects) -> None:
-    (rule,) = _policy(objects, "gateway-denied-addresses")["spec"]["rules"]
+    (rule,) = policy(objects, "gateway-denied-addresses")["spec"]["rules"]
     rule["to"] = [{"operation": {"ports": ["443"]}}]
 
 
 def _first_address(objects: Objects) -> None:
     """The list is asked for the address that the client wrote, not for the proxy's entry."""
-    (rule,) = _policy(objects, "gateway-denied-addresses")["spec"]["rules"]
+    (rule,) = policy(objects, "gateway-denied-addresses")["spec"]["rules"]
     del rule["from"]
     rule["when"] = [{"key": "request.headers[x-forwarded-for]", "values": ["203.0.113.*"]}]
 

@@ -1,0 +1,117 @@
+"""Mistakes in rate limits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+from tests.lab.mutations.edge import patches, routes, without_routes
+from tests.lab.mutations.mutation import Mutation, Object, Objects
+
+
+def _local(objects: Objects) -> list[Object]:
+    return [
+        one["typed_config"] for one in patches(objects, "edge-local-rate-limit", "HTTP_FILTER", 443)
+    ]
+
+
+def _higher(objects: Objects) -> None:
+    for limit in _local(objects):
+        for bucket in (limit, *limit["descriptors"]):
+            bucket["token_bucket"] |= {"max_tokens": 3000, "tokens_per_fill": 3000}
+
+
+def _mask(prefix: str, length: int) -> Callable[[Objects], None]:
+    def change(objects: Objects) -> None:
+        for limit in _local(objects):
+            for rates in limit["rate_limits"]:
+                rates["actions"][0]["masked_remote_address"][prefix] = length
+
+    return change
+
+
+def _not_told(objects: Objects) -> None:
+    for limit in _local(objects):
+        limit["response_headers_to_add"] = [
+            one for one in limit["response_headers_to_add"] if one["header"]["key"] != "retry-after"
+        ]
+
+
+def _tenant(action: Object, route: str) -> Callable[[Objects], None]:
+    """The limit of a route is counted by something else than the tenant."""
+
+    def change(objects: Objects) -> None:
+        for value in routes(objects, "edge-global-rate-limit", route):
+            for limit in value["typed_per_filter_config"].values():
+                for rates in limit["rate_limits"]:
+                    rates["actions"][-1] = copy.deepcopy(action)
+
+    return change
+
+
+def _no_headers(objects: Objects) -> None:
+    for value in patches(objects, "edge-global-rate-limit", "HTTP_FILTER"):
+        del value["typed_config"]["enable_x_ratelimit_headers"]
+
+
+_ALL_TENANTS = {"generic_key": {"descriptor_key": "tenant", "descriptor_value": "all"}}
+_BY_ADDRESS = {
+    "request_headers": {"header_name": "x-forwarded-for", "descriptor_key": "tenant"},
+}
+
+MUTATIONS = (
+    Mutation(
+        "flood.higher",
+        "an address is allowed ten times as much",
+        ("flood.*",),
+        _higher,
+    ),
+    Mutation(
+        "flood.by-network",
+        "IPv4 clients are counted by network",
+        ("flood.forged", "flood.others", "flood.answer"),
+        _mask("v4_prefix_mask_len", 23),
+    ),
+    Mutation(
+        "flood.by-whole-ipv6",
+        "IPv6 clients are counted by their whole address",
+        ("flood.ipv6",),
+        _mask("v6_prefix_mask_len", 128),
+    ),
+    Mutation(
+        "flood.not-told",
+        "a refused client is not told when to come again",
+        ("flood.answer",),
+        _not_told,
+    ),
+    Mutation(
+        "limit.by-address",
+        "the limit of a route is counted by what X-Forwarded-For says, not by tenant",
+        ("limit.tenant", "limit.others", "limit.named-tenant"),
+        _tenant(_BY_ADDRESS, "notification-service."),
+    ),
+    Mutation(
+        "limit.all-tenants",
+        "all tenants share the limit of a route",
+        ("limit.others",),
+        _tenant(_ALL_TENANTS, "notification-service."),
+    ),
+    Mutation(
+        "limit.headers-off",
+        "answers do not tell what is left of a limit",
+        ("limit.headers",),
+        _no_headers,
+    ),
+    Mutation(
+        "limit.grpc-forgotten",
+        "gRPC calls of a service have no limit",
+        ("limit.grpc",),
+        without_routes("edge-global-rate-limit", "identity-service.identity.v1."),
+    ),
+    Mutation(
+        "limit.login-forgotten",
+        "the login route has no limit",
+        ("limit.login.*",),
+        without_routes("edge-global-rate-limit", "identity-service.api.v1.auth."),
+    ),
+)

@@ -1,0 +1,115 @@
+"""Mistakes in what the mesh writes down: audit, access log, traces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.lab.mutations.edge import routes
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named
+from tests.lab.mutations.policies import operation, policy
+
+
+def _not_audited(objects: Objects) -> None:
+    operation(policy(objects, "gateway-audit"), "/api/v1/users")["methods"].remove("DELETE")
+
+
+def _access_log(values: dict[str, Any]) -> dict[str, str]:
+    providers = values["meshConfig"]["extensionProviders"]
+    log = next(one for one in providers if one["name"] == "access-log")
+    labels: dict[str, str] = log["envoyFileAccessLog"]["logFormat"]["labels"]
+    return labels
+
+
+def _field_forgotten(values: dict[str, Any]) -> None:
+    del _access_log(values)["code_details"]
+
+
+def _query_logged(values: dict[str, Any]) -> None:
+    _access_log(values)["path"] = "%REQ(:path)%"
+
+
+def _sampled(values: list[Object], numerator: int) -> None:
+    for value in values:
+        value["tracing"]["random_sampling"]["numerator"] = numerator
+
+
+def _fewer_of_ai(objects: Objects) -> None:
+    _sampled(routes(objects, "trace-sampling", "model-router.api."), 500)
+
+
+def _fewer_of_websocket(objects: Objects) -> None:
+    _sampled(routes(objects, "trace-sampling", "conversation-service.api."), 1000)
+
+
+def _all_of_default(objects: Objects) -> None:
+    (tracing,) = named(objects, "Telemetry", "mesh-default")["spec"]["tracing"]
+    tracing["randomSamplingPercentage"] = 100
+
+
+def _spans_forgotten(objects: Objects) -> None:
+    (tracing,) = named(objects, "Telemetry", "conversation-service")["spec"]["tracing"]
+    tracing["disableSpanReporting"] = True
+
+
+def _clients_traces_joined(objects: Objects) -> None:
+    for patch in named(objects, "EnvoyFilter", "trace-sampling")["spec"]["configPatches"]:
+        if patch["applyTo"] == "NETWORK_FILTER":
+            config = patch["patch"]["value"]["typed_config"]
+            for extension in config["early_header_mutation_extensions"]:
+                extension["typed_config"]["mutations"] = [
+                    one
+                    for one in extension["typed_config"]["mutations"]
+                    if one["remove"] != "traceparent"
+                ]
+
+
+MUTATIONS = (
+    Mutation(
+        "audit.forgotten",
+        "the gateway's audit lacks DELETE on users",
+        ("audit.recorded",),
+        _not_audited,
+    ),
+    Mutation(
+        "log.field-forgotten",
+        "a field of the access log is forgotten",
+        ("log.fields",),
+        control_plane=_field_forgotten,
+    ),
+    Mutation(
+        "log.query",
+        "the access log has the path with its query",
+        ("log.credentials",),
+        control_plane=_query_logged,
+    ),
+    Mutation(
+        "trace.fewer-of-ai",
+        "a tenth of the requests to AI services is traced that should be",
+        ("trace.share.model-router",),
+        _fewer_of_ai,
+    ),
+    Mutation(
+        "trace.fewer-of-websocket",
+        "services with WebSockets are traced like all others",
+        ("trace.share.conversation-service",),
+        _fewer_of_websocket,
+    ),
+    Mutation(
+        "trace.all-of-default",
+        "everything is traced that no other share is said for",
+        ("trace.share.identity-service", "trace.clients"),
+        _all_of_default,
+    ),
+    Mutation(
+        "trace.spans-forgotten",
+        "a service's proxies report no spans",
+        ("trace.whole",),
+        _spans_forgotten,
+    ),
+    Mutation(
+        "trace.clients-joined",
+        "the gateway joins traces that clients began",
+        ("trace.clients",),
+        _clients_traces_joined,
+    ),
+)

@@ -1,0 +1,194 @@
+"""Mistakes in routes, timeouts, retries, weights and cohorts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind
+from tests.lab.mutations.policies import operation, policy
+
+_DOMAIN = "dev.voiceassistant.com"
+_API, _GRPC = f"api.{_DOMAIN}", f"grpc.{_DOMAIN}"
+
+
+def _routes(objects: Objects, name: str, suffix: str = "") -> list[Object]:
+    """A VirtualService's routes, those whose name ends so."""
+    found = named(objects, "VirtualService", name)["spec"]["http"]
+    return [one for one in found if one["name"].endswith(suffix)]
+
+
+def _rewritten(objects: Objects) -> None:
+    for one in of_kind(objects, "VirtualService"):
+        if one["spec"]["hosts"] != [_API]:
+            continue
+        for route in one["spec"]["http"]:
+            path = next(uri["uri"]["exact"] for uri in route["match"] if "exact" in uri["uri"])
+            for match in route["match"]:
+                if "prefix" in match["uri"]:
+                    match["uri"]["prefix"] = path
+            route["rewrite"] = {"uri": f"{path}/v2"}
+
+
+def _wrong_port(objects: Objects) -> None:
+    for route in _routes(objects, "rag-engine"):
+        route["route"][0]["destination"]["port"]["number"] = 8003
+
+
+def _bare_domain(objects: Objects) -> None:
+    for server in named(objects, "Gateway", "public")["spec"]["servers"]:
+        if server["name"] == "https-api":
+            server["hosts"].append(f"voiceassistant-dev/{_DOMAIN}")
+    named(objects, "VirtualService", "identity-service")["spec"]["hosts"].append(_DOMAIN)
+    operation(policy(objects, "gateway-token"), "/api/v1/users")["hosts"].append(_DOMAIN)
+
+
+def _misspelt(objects: Objects) -> None:
+    for route in _routes(objects, "conversation-service-grpc"):
+        for match in route["match"]:
+            match["uri"]["prefix"] = "/conversation.v1.Conversations/"
+
+
+def _another_method(objects: Objects) -> None:
+    """A gRPC service that nobody declared is reached through another's route."""
+    path = "/proto.EchoTestService/"
+    for name in ("gateway-token", "identity-service-gateway"):
+        operation(policy(objects, name), "/identity.v1.Identity/*")["paths"].append(f"{path}*")
+    for route in _routes(objects, "identity-service-grpc"):
+        for match in copy.deepcopy(route["match"]):
+            match["uri"]["prefix"] = path
+            route["match"].append(match)
+
+
+def _socket_on_api(objects: Objects) -> None:
+    operation(policy(objects, "gateway-token"), "/ws/voice")["hosts"].append(_API)
+    named(objects, "VirtualService", "voice-engine-ws")["spec"]["hosts"].append(_API)
+
+
+def _longer(objects: Objects) -> None:
+    for route in _routes(objects, "notification-service-mesh", ".write"):
+        route["timeout"] = "30s"
+
+
+def _fewer_tries(objects: Objects) -> None:
+    for route in _routes(objects, "knowledge-service-mesh", ".read"):
+        route["retries"]["attempts"] = 1
+
+
+def _writes_repeated(service: str) -> Callable[[Objects], None]:
+    def change(objects: Objects) -> None:
+        for route in _routes(objects, f"{service}-mesh", ".http.write"):
+            route["retries"] = {"attempts": 2, "retryOn": "gateway-error,connect-failure"}
+
+    return change
+
+
+def _moved(service: str, path: str) -> Callable[[Objects], None]:
+    """The weights of a route are changed to one half each."""
+
+    def change(objects: Objects) -> None:
+        (route,) = _routes(objects, service, f"{path}.read")
+        for destination in route["route"]:
+            destination["weight"] = 50
+
+    return change
+
+
+def _cookie_alone(objects: Objects) -> None:
+    """The cookie is found only where it is the one cookie."""
+    for route in _routes(objects, "identity-service", ".canary-2"):
+        for match in route["match"]:
+            match["headers"]["cookie"] = {"exact": "cohort=beta"}
+
+
+def _header_forgotten_inside(objects: Objects) -> None:
+    spec = named(objects, "VirtualService", "conversation-service-mesh")["spec"]
+    spec["http"] = [one for one in spec["http"] if not one["name"].endswith(".canary-1")]
+
+
+MUTATIONS = (
+    Mutation(
+        "route.rewritten",
+        "paths are rewritten on their way to the services",
+        ("route.*", "path.normalised"),
+        _rewritten,
+    ),
+    Mutation(
+        "route.wrong-port",
+        "a service's routes name a port that it does not have",
+        ("route.rag-engine", "tenant.claims", "path.normalised", "body.limit"),
+        _wrong_port,
+    ),
+    Mutation(
+        "route.bare-domain",
+        "the API is served on the bare domain as well",
+        ("route.unknown",),
+        _bare_domain,
+    ),
+    Mutation(
+        "route.grpc-misspelt",
+        "the name of a gRPC service is misspelt in its route",
+        ("route.grpc",),
+        _misspelt,
+    ),
+    Mutation(
+        "route.grpc-undeclared",
+        "another gRPC service is let through on the port of a declared one",
+        ("route.grpc-unknown",),
+        _another_method,
+    ),
+    Mutation(
+        "route.websocket-on-api",
+        "a WebSocket is served on the API host as well",
+        ("route.websocket",),
+        _socket_on_api,
+    ),
+    Mutation(
+        "timeout.tripled",
+        "the timeout of writes to a service is tripled",
+        ("timeout.service",),
+        _longer,
+    ),
+    Mutation(
+        "retry.fewer",
+        "reads of a service are repeated once less",
+        ("retry.safe",),
+        _fewer_tries,
+    ),
+    Mutation(
+        "retry.writes",
+        "writes to a service are repeated when it answers with an error",
+        ("retry.other",),
+        _writes_repeated("retrieval-service"),
+    ),
+    Mutation(
+        "retry.paid-writes",
+        "writes to an AI service are repeated when it answers with an error",
+        ("retry.ai",),
+        _writes_repeated("model-adapter"),
+    ),
+    Mutation(
+        "canary.identity-moved",
+        "half of the traffic goes to the canary of identity-service",
+        ("canary.identity-service",),
+        _moved("identity-service", "users"),
+    ),
+    Mutation(
+        "canary.conversation-moved",
+        "half of the traffic goes to the canary of conversation-service",
+        ("canary.conversation-service",),
+        _moved("conversation-service", "conversations"),
+    ),
+    Mutation(
+        "cohort.cookie-alone",
+        "a cohort's cookie is found only where it is the one cookie",
+        ("cohort.identity-service",),
+        _cookie_alone,
+    ),
+    Mutation(
+        "cohort.header-forgotten",
+        "a cohort's header is not looked at inside the mesh",
+        ("cohort.conversation-service",),
+        _header_forgotten_inside,
+    ),
+)
