@@ -27,6 +27,7 @@ import httpcore
 import websockets.asyncio.client
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from lab import wire
 from lab.exchange import Reply, Request, Tls
 
 _NEW_NETWORK = 0x40000000
@@ -115,7 +116,13 @@ def _frozen(value: Any) -> Any:
 async def perform(request: Request) -> Reply:
     """Send one request from the network namespace this process is in; errors are replies too."""
     began = time.monotonic()
-    how = {"http": _http, "websocket": _websocket, "grpc": _grpc}[request.kind]
+    how = {
+        "http": _http,
+        "websocket": _websocket,
+        "grpc": _grpc,
+        "bytes": _spoken,
+        "streams": _multiplexed,
+    }[request.kind]
     try:
         async with asyncio.timeout(request.timeout):
             reply = await how(request)
@@ -204,6 +211,14 @@ async def _http(request: Request) -> Reply:
             tls_version=(tls.version() or "") if tls else "",
             arrivals=tuple(arrivals[:200]),
         )
+
+
+async def _spoken(request: Request) -> Reply:
+    return await wire.spoken(request, context(request.tls) if request.tls else None)
+
+
+async def _multiplexed(request: Request) -> Reply:
+    return await wire.multiplexed(request, context(request.tls) if request.tls else None)
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

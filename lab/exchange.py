@@ -35,7 +35,9 @@ class Request:
     body: str = ""
     body_size: int = 0
     """Bytes of filler to send as body, where `body` is empty."""
-    kind: Literal["http", "websocket", "grpc"] = "http"
+    kind: Literal["http", "websocket", "grpc", "bytes", "streams"] = "http"
+    """`bytes`: the messages as they are, and nothing else. `streams`: many copies of the request
+    over one HTTP/2 connection. Both last until the server ends the connection."""
     http2: bool = False
     """HTTP/2 with prior knowledge where there is no TLS; with TLS, ALPN decides."""
     tls: Tls | None = None
@@ -46,7 +48,9 @@ class Request:
     messages: tuple[str, ...] = ()
     """What a WebSocket client sends, one after the other."""
     pauses: float = 0.0
-    """Seconds a WebSocket client waits before each message."""
+    """Seconds a client waits before each message."""
+    streams: int = 1
+    """Copies of the request that a client of kind `streams` sends at once."""
 
 
 @dataclass(frozen=True)

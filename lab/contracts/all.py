@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from lab.contracts import (
     access,
     compression,
+    connections,
     edge,
     egress,
     limits,
@@ -24,7 +25,7 @@ from lab.contracts.facts import Facts
 
 FAMILIES = (
     *(mtls, access, tokens, tenants, user_agents, paths, routing),
-    *(edge, compression, traffic, egress, observed, limits),
+    *(edge, compression, connections, traffic, egress, observed, limits),
 )
 
 
