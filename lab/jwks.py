@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import http.server
+import signal
+import sys
 from pathlib import Path
 
 
@@ -29,6 +31,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--directory", type=Path, required=True)
     given = parser.parse_args()
+    # The first process of a pid namespace hears only signals that it has a handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 
     def handler(*arguments: object) -> Handler:
         return Handler(*arguments, directory=str(given.directory))  # type: ignore[arg-type]

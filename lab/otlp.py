@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from concurrent import futures
 from typing import Any
@@ -59,6 +60,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=4317)
     given = parser.parse_args()
+    # The first process of a pid namespace hears only signals that it has a handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     server = grpc.server(futures.ThreadPoolExecutor(4))
     method = grpc.unary_unary_rpc_method_handler(
         export,

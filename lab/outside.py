@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import http.server
+import signal
 import ssl
+import sys
 from pathlib import Path
 
 
@@ -31,6 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, required=True)
     given = parser.parse_args()
+    # The first process of a pid namespace hears only signals that it has a handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     server = http.server.ThreadingHTTPServer(("", 443), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(given.directory / "tls.crt", given.directory / "tls.key")

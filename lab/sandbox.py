@@ -1,8 +1,9 @@
 """Namespaces instead of containers: what a pod's processes share, and the root each one sees.
 
 A pod is a process that sleeps in namespaces of its own (network, pids, host name, IPC); when it
-ends, the kernel ends everything in them. A container is a process in those namespaces with a
-file system of its own: /usr of this machine, read-only, the image's files, and the pod's volumes.
+ends, the kernel ends everything in them. A container is a process in those namespaces, the first
+of a pid namespace of its own, so that what it started ends with it. It has a file system of its
+own: /usr of this machine, read-only, the image's files, and the pod's volumes.
 """
 
 from __future__ import annotations
@@ -111,12 +112,12 @@ def start(sandbox: Sandbox, launch: Launch, directory: Path, log: Path) -> Proce
     with log.open("ab") as output:
         log.chmod(0o666)  # proxies open /dev/stdout again, as their own user
         popen = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *sandbox.enter(), "unshare", "-m", "--propagation",
-             "private", "/bin/sh", str(run)],
+            ["setpriv", "--pdeathsig", "KILL", *sandbox.enter(), "unshare", "--mount", "--propagation",
+             "private", "--pid", "--fork", "--kill-child", "/bin/sh", str(run)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
             start_new_session=True,
         )  # fmt: skip
-    return Process(popen, _child(popen))
+    return Process(popen, _child(popen, generations=2))
 
 
 def script(launch: Launch, root: Path) -> str:
@@ -188,14 +189,20 @@ def _target(mount: Mount) -> str:
     return shlex.quote(relative)
 
 
-def _child(popen: subprocess.Popen[bytes]) -> int:
-    """The process that a command forked; both setpriv and nsenter become their last command."""
+def _child(popen: subprocess.Popen[bytes], generations: int = 1) -> int:
+    """The process that a command forked, or that its child did.
+
+    setpriv becomes its last command; nsenter and unshare stay and wait for a child.
+    """
     deadline = time.monotonic() + 10
-    children = Path(f"/proc/{popen.pid}/task/{popen.pid}/children")
+    pid, left = popen.pid, generations
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if found := children.read_text().split():
-                return int(found[0])
+            if found := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                pid, left = int(found[0]), left - 1
+                if not left:
+                    return pid
+                continue
         if popen.poll() is not None:
             break
         time.sleep(0.002)
