@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from manifests import read
 from model.invalid import InvalidInput
 from policies.policy import Enforcement, Violation
 from policies.run import ConfigError, resolved
 from policies.run import check as violations_of
 
 _COLOURS = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
-_SUFFIXES = {".yaml", ".yml", ".json"}
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -55,7 +54,9 @@ def check(
         raise InvalidInput("check: give either --stack NAME or --manifests PATH...")
     try:
         chosen = _config(config)
-        objects = _rendered(stack) if stack is not None else list(read(given))
+        objects = _rendered(stack) if stack is not None else read(given)
+        if not objects:
+            raise InvalidInput(f"no objects in {', '.join(map(str, given))}")
         found = violations_of(objects, chosen)
     except ConfigError as problem:
         raise InvalidInput(f"{config}: {problem}") from problem
@@ -71,50 +72,6 @@ def check(
     if not as_json:
         _summary(found, len(objects))
     raise typer.Exit(1 if failing else 0)
-
-
-def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """All objects in files and below directories; a List gives its items.
-
-    Raises:
-        InvalidInput: a file can't be read as Kubernetes objects, or none was found.
-        OSError: a path is not there.
-    """
-    empty = True
-    for path in paths:
-        for file in _files(path):
-            for number, document in enumerate(_documents(file), start=1):
-                if document is None:
-                    continue
-                empty = False
-                yield from _objects(document, f"{file}, document {number}")
-    if empty:
-        raise InvalidInput(f"no objects in {', '.join(map(str, paths))}")
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
-    return [path]
-
-
-def _documents(file: Path) -> list[Any]:
-    try:
-        return list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_LOADER))
-    except yaml.YAMLError as problem:
-        raise InvalidInput(f"{file} is not YAML: {problem}") from problem
-
-
-def _objects(document: Any, where: str) -> Iterator[dict[str, Any]]:
-    if not isinstance(document, dict) or "kind" not in document or "apiVersion" not in document:
-        raise InvalidInput(f"{where} is no Kubernetes object: it needs apiVersion and kind")
-    if document["kind"] == "List":
-        for item in document.get("items") or ():
-            yield from _objects(item, where)
-    elif not isinstance(document.get("metadata"), dict) or not document["metadata"].get("name"):
-        raise InvalidInput(f"{where}: {document['kind']} has no metadata.name")
-    else:
-        yield document
 
 
 def _rendered(stack: str) -> list[dict[str, Any]]:

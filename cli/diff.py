@@ -14,10 +14,11 @@ from rich.console import Console
 from diff.as_json import as_json
 from diff.changes import Diff
 from diff.compare import diff_objects
-from diff.manifests import UnreadableManifests, load
 from diff.markdown import markdown
 from diff.revisions import NoSuchStack, NotRendered, checkout, rendered, resolve
 from diff.terminal import render
+from manifests import read
+from model.invalid import InvalidInput
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANGED, WRONG_USAGE = 1, 2
@@ -69,7 +70,7 @@ def diff(
     """
     try:
         compared, name = _compared(stack, base, from_directory, to_directory)
-    except (NotRendered, UnreadableManifests) as error:
+    except (NotRendered, InvalidInput) as error:
         _wrong(str(error))
     form = Format.JSON if as_json_too else output
     _write(compared, form, name, out, artifact, objects=not summary_only)
@@ -81,7 +82,7 @@ def _compared(
     stack: str | None, base: str | None, from_directory: Path | None, to_directory: Path | None
 ) -> tuple[Diff, str]:
     if from_directory is not None and to_directory is not None and not (stack or base):
-        return diff_objects(load(from_directory), load(to_directory)), to_directory.name
+        return diff_objects(read([from_directory]), read([to_directory])), to_directory.name
     if stack is not None and base is not None and not (from_directory or to_directory):
         return _of_stack(stack, base), stack
     return _wrong("give either --stack and --base, or --from and --to")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diff.manifests import load
+from manifests import read
 
 TIMEOUT = 300
 """Seconds that one rendering may take."""
@@ -93,7 +93,7 @@ def rendered(tree: Path, stack: str) -> list[dict[str, Any]]:
                 f"rendering {stack} failed with exit code {done.returncode}: "
                 + " / ".join(said[-5:])
             )
-        return load(Path(out))
+        return read([Path(out)])
 
 
 def _git(repository: Path, *arguments: str) -> str:

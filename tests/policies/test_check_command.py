@@ -98,7 +98,7 @@ def test_configuration_is_a_file(tmp_path: Path) -> None:
         ("", [], "give either --stack NAME or --manifests PATH"),
         ("", ["--stack", "prod", "--manifests", "{file}"], "give either"),
         ("", ["--manifests", "{file}"], "no objects in"),
-        ("", ["--manifests", "{file}.gone"], "No such file"),
+        ("", ["--manifests", "{file}.gone"], "no such file"),
         ("a: [", ["--manifests", "{file}"], "is not YAML"),
         ("- 1", ["--manifests", "{file}"], "document 1 is no Kubernetes object"),
         ("kind: A\napiVersion: v1", ["--manifests", "{file}"], "A has no metadata.name"),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pulumi.runtime import proto
 
-from cli.check import read
+from manifests import read
 from policies.catalogue import BY_ID, POLICIES
 from policies.run import check
 from tests.policies.engine import PACK, UNKNOWN_TEXT, Engine, running_pack

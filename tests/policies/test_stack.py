@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.check import read
+from manifests import read
 from policies.access_rules import clauses, covers
 from policies.routing import seconds
 from policies.run import check

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from cli.check import read
+from manifests import read
 from policies.catalogue import POLICIES, SUBJECTS, policies_of
 from policies.policy import Policy
 from policies.run import check

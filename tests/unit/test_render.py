@@ -16,7 +16,6 @@ import manifests
 import mesh
 import render
 from components.objects import GeneratedSecret, HelmRelease, Manifest
-from diff.manifests import load
 from model import stack_file
 from model.catalogue import catalogue
 from model.invalid import InvalidInput
@@ -60,7 +59,7 @@ def test_one_file_for_each_object_at_a_place_that_follows_from_it(
 
 def test_files_hold_exactly_the_objects(objects: list[Manifest], tmp_path: Path) -> None:
     manifests.write(objects, tmp_path)
-    read = {manifests.place(one): one for one in load(tmp_path)}
+    read = {manifests.place(one): one for one in manifests.read([tmp_path])}
     assert read == {manifests.place(one): one for one in objects}
 
 

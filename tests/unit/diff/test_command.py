@@ -95,7 +95,10 @@ def test_exit_code_is_one_only_where_asked_and_changed(
         (["--stack", "../prod", "--base", "HEAD"], "--stack ../prod"),
         (["--stack", "prod", "--base", "no-such-revision"], "git knows no such commit"),
         (["--stack", "prod", "--base", "--upload-pack=x"], "does not begin with '-'"),
-        (["--from", "no-such-directory", "--to", "."], "no-such-directory: no such directory"),
+        (
+            ["--from", "no-such-directory", "--to", "."],
+            "no-such-directory: no such file or directory",
+        ),
     ],
 )
 def test_wrong_usage_is_exit_2_and_one_line(
@@ -110,9 +113,9 @@ def test_wrong_usage_is_exit_2_and_one_line(
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("broken.yaml", "a: [", "broken.yaml: "),
-        ("other.yaml", "a: 1", "other.yaml: a document is no Kubernetes object (no kind)"),
-        ("broken.json", "{", "broken.json: "),
+        ("broken.yaml", "a: [", "broken.yaml is not YAML"),
+        ("other.yaml", "a: 1", "other.yaml, document 1 is no Kubernetes object"),
+        ("broken.json", "{", "broken.json can't be read"),
     ],
 )
 def test_files_that_can_not_be_read_are_named(
@@ -129,7 +132,9 @@ def test_lists_and_several_documents_are_read(app: typer.Typer, tmp_path: Path) 
     new = tmp_path / "new"
     new.mkdir()
     both = [_mtls("STRICT"), item("Service", "a", {})]
-    (new / "all.yaml").write_text(yaml.safe_dump_all([{"kind": "List", "items": both}, None]))
+    (new / "all.yaml").write_text(
+        yaml.safe_dump_all([{"apiVersion": "v1", "kind": "List", "items": both}, None])
+    )
     done = RUNNER.invoke(app, ["--from", str(old), "--to", str(new), "--exit-code"])
     assert done.exit_code == 0, done.output
 
@@ -141,7 +146,7 @@ from pathlib import Path
 def main():
     out = Path(sys.argv[sys.argv.index("--out") + 1])
     out.mkdir(exist_ok=True)
-    (out / "x.yaml").write_text("kind: ConfigMap\\nmetadata: {name: x}\\ndata: {version: '%s'}\\n")
+    (out / "x.yaml").write_text("apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: x}\\ndata: {version: '%s'}\\n")
 """
 
 

@@ -297,8 +297,8 @@ def test_counts_and_identity_by_kind_and_name() -> None:
 
 
 def test_a_newer_version_of_the_same_object_is_a_change_of_it() -> None:
-    old = {"apiVersion": "security.istio.io/v1beta1", **_peer("STRICT")}
-    new = {"apiVersion": "security.istio.io/v1", **_peer("STRICT")}
+    old = {**_peer("STRICT"), "apiVersion": "security.istio.io/v1beta1"}
+    new = _peer("STRICT")
     assert [str(o.status) for o in diff_objects([old], [new]).objects] == ["changed"]
 
 

@@ -12,8 +12,23 @@ APPS = "apps"
 ROOT = "istio-system"
 
 
+_GROUPS = {
+    "AuthorizationPolicy": "security.istio.io/v1",
+    "PeerAuthentication": "security.istio.io/v1",
+    "RequestAuthentication": "security.istio.io/v1",
+    "Telemetry": "telemetry.istio.io/v1",
+    "Deployment": "apps/v1",
+    "Service": "v1",
+}
+
+
 def item(kind: str, name: str, spec: dict[str, Any], namespace: str = APPS) -> dict[str, Any]:
-    return {"kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    return {
+        "apiVersion": _GROUPS.get(kind, "networking.istio.io/v1"),
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
 
 
 def policy(
