@@ -19,3 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run lab tests in .voicemesh/test-labs, and leave what they started running",
     )
+    parser.addoption(
+        "--mutations-alone",
+        action="store_true",
+        help="try each mutation of tests/lab/mutations by itself, which takes an hour",
+    )

@@ -100,7 +100,7 @@ def _sidecar(objects: Objects, service: str) -> Object:
 
 
 def _callee_forgotten(objects: Objects) -> None:
-    hosts = _sidecar(objects, "rag-engine")["egress"][0]["hosts"]
+    hosts = _sidecar(objects, "agent-engine")["egress"][0]["hosts"]
     hosts.remove(f"./knowledge-service.{_APPS}.svc.cluster.local")
 
 
@@ -183,7 +183,7 @@ MUTATIONS = (
     Mutation(
         "egress.allow-any",
         "one service's proxy lets everything out (ALLOW_ANY)",
-        ("egress.undeclared", "egress.declared"),
+        ("egress.undeclared", "egress.declared", "access.conversation-service"),
         _allow_any,
     ),
     Mutation(

@@ -69,8 +69,8 @@ MUTATIONS = (
     Mutation(
         "flood.by-network",
         "IPv4 clients are counted by network",
-        ("flood.forged", "flood.others", "flood.answer"),
-        _mask("v4_prefix_mask_len", 23),
+        ("flood.forged", "flood.others", "limit.login.*"),
+        _mask("v4_prefix_mask_len", 24),
     ),
     Mutation(
         "flood.by-whole-ipv6",

@@ -1,0 +1,97 @@
+"""How the trials of mutations are told: a table, JSON, and docs/MUTATIONS.md.
+
+    python -m tests.lab.mutations.table [RESULTS]
+
+writes docs/MUTATIONS.md. RESULTS is the file that a run of tests/lab/test_mutations.py with
+VOICEMESH_MUTATIONS=FILE left behind; without it results are told as unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.lab.mutations.all import ALL
+from tests.lab.mutations.mutation import Mutation
+from tests.lab.mutations.trials import Trial
+
+FILE = Path("docs/MUTATIONS.md")
+_HEAD = """\
+# Mutations: that every contract can fail
+
+Made by `python -m tests.lab.mutations.table`; do not edit. Each row is a mistake that a person could
+make in the objects of stack dev (or in what istiod is started with). `tests/lab/test_mutations.py`
+deploys it to a real mesh and runs the contracts of [PROMISES.md](PROMISES.md): exactly those named
+here must fail, no more and no fewer. A `*` stands for every contract whose id begins so.
+"""
+
+
+def table(trials: Sequence[Trial]) -> str:
+    """One line for each mutation, and the sum."""
+    width = max(len(one.mutation.id) for one in trials)
+    lines = []
+    for one in trials:
+        meant = ", ".join(one.mutation.caught_by)
+        lines.append(
+            f"{one.mutation.id:{width}}  {'caught' if one.caught else 'MISSED'}"
+            f"  {len(one.failed)}/{len(one.meant)} of {meant}"
+        )
+        lines += [f"{'':{width}}  did not fail: {name}" for name in sorted(one.meant - one.failed)]
+        lines += [
+            f"{'':{width}}  failed too: {name}: {why[:300]}"
+            for name, why in sorted(one.strays.items())
+        ]
+    return "\n".join((*lines, summary([one.caught for one in trials])))
+
+
+def summary(caught: Sequence[bool]) -> str:
+    """The sum: how many were caught."""
+    return f"{sum(caught)} of {len(caught)} mutations caught by exactly the contracts meant"
+
+
+def as_json(trials: Sequence[Trial]) -> str:
+    """The same for machines."""
+    rows = [
+        {
+            "id": one.mutation.id,
+            "what": one.mutation.what,
+            "meant": sorted(one.meant),
+            "failed": sorted(one.failed),
+            "strays": one.strays,
+            "caught": one.caught,
+            "seconds": round(one.seconds, 1),
+        }
+        for one in trials
+    ]
+    caught = sum(one.caught for one in trials)
+    return json.dumps({"mutations": rows, "caught": caught, "total": len(rows)}, indent=1)
+
+
+def document(mutations: Sequence[Mutation], results: Mapping[str, bool]) -> str:
+    """The text of docs/MUTATIONS.md; `results` says by id whether a mutation was caught."""
+    lines = [
+        _HEAD,
+        "| mutation | mistake | contracts that must fail | result |",
+        "|---|---|---|---|",
+    ]
+    for one in mutations:
+        names = ", ".join(f"`{name}`" for name in one.caught_by)
+        result = {True: "caught", False: "missed", None: "not run"}[results.get(one.id)]
+        lines.append(f"| `{one.id}` | {one.what} | {names} | {result} |")
+    known = [results[one.id] for one in mutations if one.id in results]
+    last = f"{summary(known)}." if known else f"{len(mutations)} mutations."
+    return "\n".join((*lines, "", last, ""))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the file."""
+    found: dict[str, Any] = json.loads(Path(arguments[0]).read_text()) if arguments else {}
+    results = {row["id"]: row["caught"] for row in found.get("mutations", ())}
+    FILE.write_text(document(ALL, results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

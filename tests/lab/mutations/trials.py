@@ -1,0 +1,109 @@
+"""Trying mutations on a live mesh: which contracts fail, and whether it is those that must."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lab.clients import Clients
+from lab.contracts.all import contracts
+from lab.contracts.contract import Contract
+from lab.contracts.facts import Facts
+from lab.contracts.runner import Outcome, run
+from lab.contracts.world import World
+from lab.data_plane import DataPlane
+from tests.lab.mutations.batches import meant
+from tests.lab.mutations.mutant import MutantMesh
+from tests.lab.mutations.mutation import Mutation
+
+_SETTLED_SECONDS = 30.0
+"""For proxies to get what istiod has, and to be done with connections that began before."""
+_PUSH_SECONDS = 1.5
+"""istiod gathers changes for a moment before it sends them."""
+_MANY = 100
+"""Calls of a contract that is not asked again and again while proxies settle."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one mutation."""
+
+    mutation: Mutation
+    meant: frozenset[str]
+    """Contracts that must fail."""
+    failed: frozenset[str]
+    """Those of them that did."""
+    strays: dict[str, str]
+    """Contracts that failed though no mutation of the batch is meant by them, each with why."""
+    seconds: float
+    """What the whole batch took."""
+
+    @property
+    def caught(self) -> bool:
+        """True where exactly the contracts failed that must."""
+        return self.failed == self.meant and not self.strays
+
+
+class Trials:
+    """Tries batches one after the other; the mesh goes from one straight to the next."""
+
+    def __init__(self, data_plane: DataPlane, stack: str) -> None:
+        self._data_plane = data_plane
+        self._mesh = MutantMesh(data_plane, stack)
+        self._last: Sequence[Mutation] = ()
+        self._ids = [one.id for one in contracts(Facts.of(data_plane))]
+
+    def of(
+        self, batch: Sequence[Mutation], wanted: Callable[[Contract], bool] = lambda _: True
+    ) -> Iterator[Trial]:
+        """Make the mesh wrong in these ways and run the contracts that are wanted."""
+        start = time.monotonic()
+        self._change(batch)
+        outcomes = self._run(wanted)
+        failed = {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
+        tried = [one.contract.id for one in outcomes]
+        expected = {each for one in batch for each in meant(one, tried)}
+        strays = {one: why for one, why in failed.items() if one not in expected}
+        seconds = time.monotonic() - start
+        for mutation in batch:
+            own = meant(mutation, tried)
+            yield Trial(mutation, own, own & failed.keys(), strays, seconds)
+
+    def end(self) -> None:
+        """Make the mesh right again."""
+        self._change(())
+
+    def _change(self, batch: Sequence[Mutation]) -> None:
+        self._mesh.become(batch)
+        time.sleep(_PUSH_SECONDS)
+        self._settle(batch)
+        self._last = batch
+
+    def _settle(self, batch: Sequence[Mutation]) -> None:
+        """Wait until what must fail fails, and what failed before and must not does no longer.
+
+        It gives up silently: what is not so then is for the run of all contracts to tell.
+        """
+        expected = {each for one in batch for each in meant(one, self._ids)}
+        watched = expected | {each for one in self._last for each in meant(one, self._ids)}
+
+        def quick(one: Contract) -> bool:
+            return one.id in watched and _quick(one)
+
+        deadline = time.monotonic() + _SETTLED_SECONDS
+        while time.monotonic() < deadline:
+            outcomes = self._run(quick)
+            if all(one.passed == (one.contract.id not in expected) for one in outcomes):
+                return
+
+    def _run(self, wanted: Callable[[Contract], bool]) -> list[Outcome]:
+        chosen = [one for one in contracts(Facts.of(self._data_plane)) if wanted(one)]
+        with Clients(self._data_plane.lab) as clients:
+            return list(run(chosen, World(self._data_plane), clients))
+
+
+def _quick(one: Contract) -> bool:
+    """Whether a contract may be asked often: it is soon done and uses up no limit."""
+    costly = one.patient or one.pause or one.clear_of_minute or one.arrangement or one.watch
+    return not costly and len(one.calls) < _MANY
