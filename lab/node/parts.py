@@ -7,7 +7,7 @@ import hashlib
 import json
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +15,7 @@ from typing import BinaryIO
 import psutil
 
 from lab.directory import LabDirectory
+from lab.errors import LabError
 from lab.node.node import Node
 from lab.waiting import NotYet, until
 
@@ -82,16 +83,7 @@ class Parts:
             | {PART: part.name, _DIGEST: part.digest}
             | {"VOICEMESH_SOCKETS": ",".join(f"{name}={fd}" for name, fd in given.items())}
         )
-        with _opened(self.directory.log(part.name)) as log:
-            door = subprocess.Popen(
-                self.node.entered(part.command, cwd=self.directory.work(part.name)),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=list(given.values()),
-                start_new_session=True,
-            )
+        door = self._launched(part.name, part.command, environment, list(given.values()))
 
         def entered() -> None:
             # The door is nsenter, then a shell; found again is only the program itself.
@@ -100,6 +92,41 @@ class Parts:
 
         until(f"{part.name} in the node", entered, within=10, every=0.01)
         return True
+
+    @contextlib.contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Kill a part that was given no sockets, and start the same again at the end.
+
+        Raises LabError if it does not run.
+        """
+        # nsenter is outside of the node and only waits for the process inside.
+        found = [one for one in self._of(name) if one.name() != "nsenter"]
+        if not found:
+            raise LabError(f"{name} does not run")
+        command, environment = found[0].cmdline(), found[0].environ()
+        self.stop(name)
+        try:
+            yield
+        finally:
+            self._launched(name, command, environment, [])
+
+    def _launched(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        descriptors: Sequence[int],
+    ) -> subprocess.Popen[bytes]:
+        with _opened(self.directory.log(name)) as log:
+            return subprocess.Popen(
+                self.node.entered(command, cwd=self.directory.work(name)),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
 
     def stop(self, name: str) -> None:
         """End every process of a part. Raises LabError if one of them does not end."""

@@ -1,0 +1,164 @@
+"""States of the mesh in which contracts are tried: how they are reached, and left again."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lab.control_plane import kubernetes
+from lab.data_plane import DataPlane
+from lab.errors import LabError
+from lab.pod import recorded
+from lab.waiting import NotYet, until
+
+Record = Mapping[str, Any]
+"""A pod as the kubelet has written it down: names, labels, address, process ids."""
+READY_SECONDS = 120.0
+"""Within this everything is ready again after whatever was done to it."""
+PROXY = "istio-proxy"
+
+
+# Deployments
+
+
+@contextmanager
+def scaled(data_plane: DataPlane, namespace: str, name: str, replicas: int) -> Iterator[None]:
+    """A Deployment with another number of pods: all of them ready, and none too many."""
+    before = _deployment(data_plane, namespace, name)["spec"]["replicas"]
+    try:
+        scale(data_plane, namespace, name, replicas)
+        yield
+    finally:
+        scale(data_plane, namespace, name, before)
+
+
+def scale(data_plane: DataPlane, namespace: str, name: str, replicas: int) -> None:
+    """Give a Deployment that many pods, and wait until it has them and no others."""
+    data_plane.lab.kubectl.run(
+        "scale", "deployment", name, f"--namespace={namespace}", f"--replicas={replicas}"
+    )
+    settled(data_plane, namespace, name)
+
+
+def settled(data_plane: DataPlane, namespace: str, name: str) -> None:
+    """Wait until a Deployment has all its pods, all ready, and no old ones are left."""
+
+    def check() -> None:
+        deployment = _deployment(data_plane, namespace, name)
+        wanted = deployment["spec"]["replicas"]
+        selector = deployment["spec"]["selector"]["matchLabels"]
+        labels = ",".join(f"{key}={value}" for key, value in selector.items())
+        found = data_plane.lab.kubectl.get(
+            "pods", f"--namespace={namespace}", f"--selector={labels}"
+        )["items"]
+        ready = [pod for pod in found if _ready(pod)]
+        if not len(ready) == len(found) == wanted:
+            raise NotYet(f"{len(ready)} of {len(found)} pods are ready, {wanted} must be")
+
+    until(f"pods of {namespace}/{name}", check, within=READY_SECONDS, every=0.3)
+
+
+def all_ready(data_plane: DataPlane) -> None:
+    """Wait until every Deployment has all its pods ready."""
+    data_plane.wait_until_ready(READY_SECONDS)
+
+
+def _deployment(data_plane: DataPlane, namespace: str, name: str) -> dict[str, Any]:
+    return data_plane.lab.kubectl.get("deployment", name, f"--namespace={namespace}")
+
+
+def _ready(pod: Mapping[str, Any]) -> bool:
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+# Pods and their processes
+
+
+def pods(data_plane: DataPlane, **labels: str) -> list[Record]:
+    """The running pods with these labels.
+
+    Raises:
+        LabError: there is none.
+    """
+    found: list[Record] = [
+        record
+        for record in recorded(data_plane.pods)
+        if all(record["labels"].get(key) == value for key, value in labels.items())
+    ]
+    if not found:
+        raise LabError(f"no pod with labels {labels} runs")
+    return found
+
+
+def send_signal(data_plane: DataPlane, pod: Record, container: str, number: int) -> None:
+    """Send a signal to the first process of a pod's container."""
+    data_plane.lab.node.run("kill", f"-{number}", str(pod["containers"][container]["pid"]))
+
+
+def kill(data_plane: DataPlane, pod: Record, container: str) -> None:
+    """End a container at once, all its processes; the kubelet starts it again."""
+    send_signal(data_plane, pod, container, signal.SIGKILL)
+
+
+def kill_pod(data_plane: DataPlane, pod: Record) -> None:
+    """End a pod at once and for ever, without the time to finish that a deleted one has."""
+    data_plane.lab.kubectl.run(
+        *("delete", "pod", pod["name"], f"--namespace={pod['namespace']}"),
+        *("--grace-period=0", "--force", "--wait=false"),
+    )
+
+
+@contextmanager
+def stopped(data_plane: DataPlane, pod: Record, container: str) -> Iterator[None]:
+    """A container whose first process runs no further, though its connections stay open."""
+    send_signal(data_plane, pod, container, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send_signal(data_plane, pod, container, signal.SIGCONT)
+
+
+# The control plane
+
+
+@contextmanager
+def without_istiod(data_plane: DataPlane) -> Iterator[None]:
+    """istiod killed, and started again at the end; then every proxy is connected to it again."""
+    try:
+        with data_plane.lab.parts.without("istiod"):
+            yield
+    finally:
+        istiod_ready(data_plane)
+
+
+def istiod_ready(data_plane: DataPlane) -> None:
+    """Wait until istiod serves and every proxy has what it wants of it."""
+    directory = data_plane.lab.directory
+
+    def check() -> None:
+        kubernetes.ready("http://istiod/ready", directory.socket("istiod"))
+        told = kubernetes.ready("http://istiod/debug/syncz", directory.socket("istiod-monitoring"))
+        synced = {str(one["proxy"]).split(".")[0] for one in json.loads(told) if _synced(one)}
+        missing = [
+            str(record["name"])
+            for record in recorded(data_plane.pods)
+            if PROXY in record["containers"] and record["name"] not in synced
+        ]
+        if missing:
+            raise NotYet(f"not yet connected: {', '.join(missing)}")
+
+    until(
+        "istiod and all proxies", check, within=READY_SECONDS, every=0.3,
+        detail=lambda: data_plane.lab.parts.log_tail("istiod"),
+    )  # fmt: skip
+
+
+def _synced(proxy: Mapping[str, Any]) -> bool:
+    return all(
+        proxy.get(f"{kind}_sent") == proxy.get(f"{kind}_acked")
+        for kind in ("cluster", "listener", "endpoint")
+    )
