@@ -12,6 +12,9 @@ from lab.exchange import Reply, Request
 
 GATEWAY = "gateway"
 """Address of a request to one gateway instance; `gateway:1` is the second one."""
+BALANCED = "balanced"
+"""Address of a request to whichever gateway instance the network picks for its connection: one
+that is ready, as the kubelet's probe of the gateway's readiness port last found."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,8 @@ NOT_REACHED = Expect((0, 403, 404, 502))
 class Call:
     """One request and what must come of it.
 
-    The request's address is `gateway`, `service:NAME:PORT` (the name, as callers use it), or
-    `pod:NAME:PORT` (an instance itself).
+    The request's address is `gateway`, `balanced`, `service:NAME:PORT` (the name, as callers use
+    it), or `pod:NAME:PORT` (an instance itself).
     """
 
     caller: Caller
@@ -151,6 +154,30 @@ back. It returns when the state is reached, and ends when the mesh is as before.
 
 
 @dataclass(frozen=True)
+class Incident:
+    """Something that happens to the mesh while calls are sent."""
+
+    state: Arrangement
+    """What it brings about, and how the mesh is made as before when the calls are answered."""
+    begins: float
+    """Seconds after the first call."""
+    ends: float | None = None
+    """Seconds after the first call; None where it lasts until every call is answered."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Calls of which some may fail, and a report says how many did."""
+
+    what: str
+    """What they are, as the report names them: `writes`."""
+    calls: range
+    """Their places among the contract's calls."""
+    errors: int
+    """How many may have come to something else than expected."""
+
+
+@dataclass(frozen=True)
 class Contract:
     """One promise and its proof."""
 
@@ -179,6 +206,9 @@ class Contract:
     arrangement: Arrangement | None = None
     """The state in which the promise is tried. Contracts that stand together and name the same one
     share it."""
+    incident: Incident | None = None
+    tolerated: tuple[Tolerance, ...] = ()
+    """Calls that are in none of them may not fail."""
 
     @property
     def family(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,7 +28,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             outcome.contract.id,
             f"{outcome.contract.sentence} [dim]({outcome.contract.document})[/]",
             str(outcome.sent),
-            outcome.came,
+            "\n".join((outcome.came, *map(str, outcome.errors))),
             "[green]pass[/]" if outcome.passed else "[red]FAIL[/]",
             "\n".join(_plain(problem) for problem in outcome.problems),
         )
@@ -56,6 +57,7 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
             "passed": outcome.passed,
             "problems": list(outcome.problems),
             "seconds": round(outcome.seconds, 3),
+            "errors": [asdict(found) for found in outcome.errors],
         }
         for outcome in outcomes
     ]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 
 from lab.clients import Clients
-from lab.contracts.contract import Call, Contract, Recorded
+from lab.contracts.contract import Call, Contract, Incident, Recorded, Tolerance
 from lab.contracts.world import World
+from lab.errors import LabError
 from lab.exchange import Reply, Request
 
 _LOG_DELAY = 0.3
@@ -21,6 +23,19 @@ _BESIDE = 16
 """Contracts that may wait at a time, for slow answers or late logs."""
 _LATE_LOGS = 6.0
 """Seconds that logs and spans may be late on a busy machine; proxies hand them on in batches."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How many calls of a kind failed, where some may."""
+
+    what: str
+    failed: int
+    sent: int
+    allowed: int
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.failed} of {self.sent} failed, {self.allowed} may"
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,8 @@ class Outcome:
     seconds: float
     came: str
     """What came back, in short."""
+    errors: tuple[Errors, ...] = ()
+    """Where calls may fail: how many did, of each kind of calls."""
 
     @property
     def passed(self) -> bool:
@@ -157,7 +174,15 @@ def judged(
         for index, (call, reply) in enumerate(zip(contract.calls, replies, strict=True))
         if (unmet := call.expect.unmet(reply))
     ]
-    told = []
+    errors = tuple(_counted(one, problems) for one in contract.tolerated)
+    forgiven = {
+        index
+        for one, found in zip(contract.tolerated, errors, strict=True)
+        if found.failed <= found.allowed
+        for index in one.calls
+    }
+    problems = [(index, problem) for index, problem in problems if index not in forgiven]
+    told = [str(found) for found in errors if found.failed > found.allowed]
     if problems:
         time.sleep(_LOG_DELAY)  # access logs are flushed a moment after the answer
         for index, problem in problems[:_SHOWN]:
@@ -170,7 +195,12 @@ def judged(
     ):
         told.append(wrong)
     seconds = answered.seconds + time.monotonic() - start
-    return Outcome(contract, tuple(told), len(replies), seconds, _summary(replies))
+    return Outcome(contract, tuple(told), len(replies), seconds, _summary(replies), errors)
+
+
+def _counted(tolerance: Tolerance, problems: Sequence[tuple[int, str]]) -> Errors:
+    failed = sum(index in tolerance.calls for index, _ in problems)
+    return Errors(tolerance.what, failed, len(tolerance.calls), tolerance.errors)
 
 
 def _send(
@@ -181,10 +211,36 @@ def _send(
     ]
     if not contract.at_once:
         return [clients.send(pid, [request])[0] for pid, request in resolved]
-    futures = _submitted(contract.calls, resolved, clients)
-    longest = max((request.timeout for _, request in resolved), default=0.0)
-    deadline = time.monotonic() + longest * 4 + 30
-    return [future.result(max(deadline - time.monotonic(), 0.1)) for future in futures]
+    with _happening(contract.incident, world) if contract.incident else nullcontext():
+        futures = _submitted(contract.calls, resolved, clients)
+        longest = max((request.timeout for _, request in resolved), default=0.0)
+        deadline = time.monotonic() + longest * 4 + 30
+        return [future.result(max(deadline - time.monotonic(), 0.1)) for future in futures]
+
+
+@contextmanager
+def _happening(incident: Incident, world: World) -> Iterator[None]:
+    """An incident at its time, over at the end and the mesh as before.
+
+    Raises:
+        LabError: what is done within this ended before the incident began.
+    """
+    answered = threading.Event()
+
+    def happen() -> None:
+        if answered.wait(incident.begins):
+            raise LabError("all calls were answered before the incident began")
+        with incident.state(world.data_plane):
+            answered.wait(None if incident.ends is None else incident.ends - incident.begins)
+
+    with ThreadPoolExecutor(1) as thread:
+        happened = thread.submit(happen)
+        try:
+            yield
+        finally:
+            answered.set()
+        happened.result()
+    world.look()
 
 
 def _submitted(

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lab.contracts.contract import Call, Line
+from components.gateway_workload import GATEWAY
+from lab.contracts.contract import BALANCED, Call, Line
 from lab.data_plane import DataPlane
 from lab.errors import LabError
 from lab.exchange import Request, Tls
@@ -86,8 +87,10 @@ class World:
         kind, _, rest = address.partition(":")
         if kind == "gateway":
             index, _, port = rest.rpartition(":")
-            gateways = self.all("istio-ingressgateway")
+            gateways = self.all(GATEWAY)
             return f"{gateways[int(index or 0) % len(gateways)]['address']}:{port}"
+        if kind == BALANCED:
+            return f"{self._balanced}:{rest}"
         if kind == "pod":
             name, _, port = rest.rpartition(":")
             return f"{self._pod(name)['address']}:{port}"
@@ -96,6 +99,14 @@ class World:
             namespace = self.data_plane.settings.namespaces.apps
             return f"{name}.{namespace}.svc.cluster.local:{port}"
         return address
+
+    @cached_property
+    def _balanced(self) -> str:
+        """The gateways' cluster IP, behind which the node's service proxy picks a ready one."""
+        service = self.data_plane.lab.kubectl.get(
+            "service", GATEWAY, "-n", self.data_plane.settings.namespaces.mesh
+        )
+        return str(service["spec"]["clusterIP"])
 
     def all(self, app: str) -> list[Mapping[str, Any]]:
         """Records of all pods of an app."""
