@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tests.lab.mutations.mutation import Mutation
+from components.objects import reference
+from tests.lab.mutations.mutation import Mutation, Object
 
-LARGEST = 10
+LARGEST = 14
 """Mutations at a time: the more there are, the sooner one hides another."""
 
 
@@ -15,26 +17,48 @@ def meant(mutation: Mutation, contracts: Sequence[str]) -> frozenset[str]:
     return frozenset(one for one in contracts if mutation.meant(one))
 
 
+@dataclass(frozen=True)
+class _Effect:
+    mutation: Mutation
+    meant: frozenset[str]
+    changed: frozenset[str]
+    """Objects that are changed or removed."""
+    removed: frozenset[str]
+
+    def apart(self, other: _Effect) -> bool:
+        """Whether the two can be tried together, and each failure be told to be one's."""
+        if self.mutation.alone or other.mutation.alone:
+            return False
+        gone = (self.removed & other.changed) | (other.removed & self.changed)
+        return not gone and not self.meant & other.meant
+
+
 def batches(
-    mutations: Sequence[Mutation], contracts: Sequence[str], largest: int = LARGEST
+    mutations: Sequence[Mutation],
+    contracts: Sequence[str],
+    objects: Sequence[Object],
+    largest: int = LARGEST,
 ) -> list[list[Mutation]]:
     """All mutations in as few batches as come of putting each into the first that it fits.
 
     In a batch each contract is meant by one mutation at most, so that each failure is one
-    mutation's. What needs a restart of istiod stands together.
+    mutation's, and no mutation removes what another changes. What needs a restart of istiod stands
+    together.
     """
-    found: list[list[Mutation]] = []
+    found: list[list[_Effect]] = []
+    before = {reference(one): one for one in objects}
     for mutation in sorted(mutations, key=lambda one: one.control_plane is None):
+        effect = _effect(mutation, contracts, before)
         for batch in found:
-            if len(batch) < largest and all(_apart(mutation, one, contracts) for one in batch):
-                batch.append(mutation)
+            if len(batch) < largest and all(effect.apart(one) for one in batch):
+                batch.append(effect)
                 break
         else:
-            found.append([mutation])
-    return found
+            found.append([effect])
+    return [[one.mutation for one in batch] for batch in found]
 
 
-def _apart(one: Mutation, other: Mutation, contracts: Sequence[str]) -> bool:
-    if one.alone or other.alone:
-        return False
-    return not meant(one, contracts) & meant(other, contracts)
+def _effect(mutation: Mutation, contracts: Sequence[str], before: dict[str, Object]) -> _Effect:
+    after = {reference(one): one for one in mutation.of(list(before.values()))}
+    changed = frozenset(name for name, one in before.items() if after.get(name) != one)
+    return _Effect(mutation, meant(mutation, contracts), changed, changed - after.keys())

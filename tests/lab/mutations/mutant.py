@@ -25,11 +25,11 @@ class MutantMesh:
         self.data_plane = data_plane
         self._stack = stack
         self._kubectl = Kubectl(data_plane.lab.kubeconfig)
-        self._declared: list[Object] = list(
+        self.declared: list[Object] = list(
             render.expanded(render.declared(stack, data_plane.catalogue))
         )
         self._values = istiod_values(stack)
-        self._live = {reference(one): one for one in self._declared}
+        self._live = {reference(one): one for one in self.declared}
         self._live_values: Mapping[str, Any] = self._values
 
     def become(self, mutations: Sequence[Mutation]) -> None:
@@ -38,7 +38,7 @@ class MutantMesh:
         It returns when the API server has the objects and all pods that they change are ready;
         proxies may need a moment more. Raises LabError if pods don't get ready.
         """
-        objects, values = self._declared, self._values
+        objects, values = self.declared, self._values
         for mutation in mutations:
             objects, values = mutation.of(objects), mutation.of_values(values)
         if values != self._live_values:

@@ -154,16 +154,16 @@ MUTATIONS = (
         _any_audience,
     ),
     Mutation(
-        "jwt.subject-not-asked",
-        "policies ask for the issuer's claim alone, so that a token needs no subject",
-        ("jwt.no-subject",),
-        _subject_not_asked,
-    ),
-    Mutation(
         "jwt.issuer-forgotten",
         "the gateway's policy lacks the second issuer",
         ("jwt.issuers",),
         _issuer_forgotten,
+    ),
+    Mutation(
+        "jwt.subject-not-asked",
+        "policies ask for the issuer's claim alone, so that a token needs no subject",
+        ("jwt.no-subject",),
+        _subject_not_asked,
     ),
     Mutation(
         "jwt.public-forgotten",

@@ -50,9 +50,9 @@ class Trials:
 
     def __init__(self, data_plane: DataPlane, stack: str) -> None:
         self._data_plane = data_plane
-        self._mesh = MutantMesh(data_plane, stack)
+        self.mesh = MutantMesh(data_plane, stack)
         self._last: Sequence[Mutation] = ()
-        self._ids = [one.id for one in contracts(Facts.of(data_plane))]
+        self.contracts = [one.id for one in contracts(Facts.of(data_plane))]
 
     def of(
         self, batch: Sequence[Mutation], wanted: Callable[[Contract], bool] = lambda _: True
@@ -75,7 +75,7 @@ class Trials:
         self._change(())
 
     def _change(self, batch: Sequence[Mutation]) -> None:
-        self._mesh.become(batch)
+        self.mesh.become(batch)
         time.sleep(_PUSH_SECONDS)
         self._settle(batch)
         self._last = batch
@@ -85,8 +85,8 @@ class Trials:
 
         It gives up silently: what is not so then is for the run of all contracts to tell.
         """
-        expected = {each for one in batch for each in meant(one, self._ids)}
-        watched = expected | {each for one in self._last for each in meant(one, self._ids)}
+        expected = {each for one in batch for each in meant(one, self.contracts)}
+        watched = expected | {each for one in self._last for each in meant(one, self.contracts)}
 
         def quick(one: Contract) -> bool:
             return one.id in watched and _quick(one)
