@@ -46,7 +46,7 @@ from components.objects import GeneratedSecret, Manifest
 from components.wire import ObjectMeta as WireMeta
 from model.settings import Namespaces, Redis
 
-NAME = "ratelimit-redis"
+NAME, CONTAINER = "ratelimit-redis", "redis"
 PORT = 6379
 PASSWORD_KEY = "password"  # noqa: S105 - the name of a Secret's key
 _MEMORY = "64mb"
@@ -165,7 +165,7 @@ def _deployment(redis: Redis, namespace: str, labels: dict[str, str]) -> Manifes
 
 def _container(redis: Redis) -> Container:
     return Container(
-        name="redis",
+        name=CONTAINER,
         image=redis.image,
         command=["sh", "-c", _START],
         env=[password("REDIS_PASSWORD", redis)],

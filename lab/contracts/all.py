@@ -13,6 +13,7 @@ from lab.contracts import (
     limits,
     mtls,
     observed,
+    outages,
     paths,
     routing,
     tenants,
@@ -25,7 +26,7 @@ from lab.contracts.facts import Facts
 
 FAMILIES = (
     *(mtls, access, tokens, tenants, user_agents, paths, routing),
-    *(edge, compression, connections, traffic, egress, observed, limits),
+    *(edge, compression, connections, traffic, egress, observed, limits, outages),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from functools import partial
 from math import ceil
 
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
@@ -15,7 +16,7 @@ from model.settings import Allowance
 DOCUMENT = "edge.md"
 _TIMES = 2
 """How many times an allowance is sent: tokens come back while the requests are under way."""
-_COUNTED = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+COUNTED = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 _MAYBE = Expect((401, 429))
 """A bad token is refused with 401, but only after the flood limit let the request pass."""
 
@@ -27,7 +28,8 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     yield from _login(facts)
 
 
-def _asked(facts: Facts, forwarded: str) -> Request:
+def asked(facts: Facts, forwarded: str) -> Request:
+    """A request of a client's address that costs no more than the flood limit."""
     return facts.api(
         "/api/v1/users/1", ("authorization", "Bearer wrong"), ("x-forwarded-for", forwarded),
         timeout=30.0,
@@ -40,7 +42,7 @@ def _flood(facts: Facts) -> Iterator[Contract]:
 
     def flood(*forwarded: str) -> tuple[Call, ...]:
         return tuple(
-            Call(CLIENT, _asked(facts, forwarded[index % len(forwarded)]), _MAYBE)
+            Call(CLIENT, asked(facts, forwarded[index % len(forwarded)]), _MAYBE)
             for index in range(many)
         )
 
@@ -50,7 +52,7 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         " gateway before their token is looked at, and reach no service.",
         DOCUMENT,
         flood(facts.client(1)),
-        _refilled(allowance, slice(None)),
+        refilled(allowance, slice(None)),
     )
     yield Contract(
         "flood.forged",
@@ -58,10 +60,10 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         " X-Forwarded-For itself changes nothing.",
         DOCUMENT,
         flood(*(f"192.0.2.{index}, {facts.client(2)}" for index in range(100))),
-        _refilled(allowance, slice(None)),
+        refilled(allowance, slice(None)),
     )
     others = tuple(
-        Call(CLIENT, _asked(facts, f"198.18.1.{index}"), Expect((401,)))
+        Call(CLIENT, asked(facts, f"198.18.1.{index}"), Expect((401,)))
         for index in range(25)
         for _ in range(2)
     )
@@ -70,15 +72,15 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "Requests of other addresses are not affected.",
         DOCUMENT,
         (*flood(facts.client(3)), *others),
-        _refilled(allowance, slice(0, many)),
+        refilled(allowance, slice(0, many)),
     )
     yield Contract(
         "flood.ipv6",
         "IPv6 clients are counted by the first 64 bits of their address.",
         DOCUMENT,
         flood(*(facts.client6(1, index + 1) for index in range(50)))
-        + (Call(CLIENT, _asked(facts, facts.client6(2, 1)), Expect((401,))),),
-        _refilled(allowance, slice(0, many)),
+        + (Call(CLIENT, asked(facts, facts.client6(2, 1)), Expect((401,))),),
+        refilled(allowance, slice(0, many)),
     )
     yield Contract(
         "flood.answer",
@@ -98,7 +100,7 @@ def _exactly(refused: int, of: slice) -> Judge:
     return judge
 
 
-def _refilled(allowance: Allowance, of: slice) -> Judge:
+def refilled(allowance: Allowance, of: slice) -> Judge:
     """No more pass than the bucket held and got back meanwhile, and not fewer than it held."""
     rate = allowance.requests / {"second": 1, "minute": 60, "hour": 3600}[allowance.unit]
 
@@ -128,7 +130,7 @@ def _told(allowance: Allowance) -> Judge:
         if not refused:
             return "no request was refused"
         for reply in refused:
-            if missing := [n for n in ("retry-after", *_COUNTED) if reply.header(n) is None]:
+            if missing := [n for n in ("retry-after", *COUNTED) if reply.header(n) is None]:
                 return f"a 429 lacks {', '.join(missing)}"
             limit = reply.header("x-ratelimit-limit") or ""
             if limit.split(",")[0] != str(allowance.requests):
@@ -144,37 +146,41 @@ def _at(request: Request, gateway: int) -> Request:
     return replace(request, address=f"gateway:{gateway % 2}:443")
 
 
+def of_one_tenant(
+    facts: Facts, path: str, tenant: str, *headers: tuple[str, str]
+) -> tuple[Call, ...]:
+    """Four times as many requests as a tenant may send in a second, at two gateways by turns."""
+    bearer = facts.bearer(**{facts.settings.authentication.tenant.claim: tenant})
+    return tuple(
+        Call(
+            CLIENT,
+            _at(
+                facts.api(
+                    path, *bearer, *headers, ("x-forwarded-for", f"198.18.2.{index + 1}"),
+                    timeout=30.0,
+                ),
+                index,
+            ),
+            Expect((200, 429)),
+        )
+        for index in range(facts.settings.rate_limits.per_tenant.requests * 4)
+    )  # fmt: skip
+
+
 def _tenants(facts: Facts) -> Iterator[Contract]:
     allowance = facts.settings.rate_limits.per_tenant
     if allowance.unit != "second":
         return
     claim = facts.settings.authentication.tenant
-    many = allowance.requests * 4
-
-    def one_tenant(path: str, tenant: str, *headers: tuple[str, str]) -> tuple[Call, ...]:
-        bearer = facts.bearer(**{claim.claim: tenant})
-        return tuple(
-            Call(
-                CLIENT,
-                _at(
-                    facts.api(
-                        path, *bearer, *headers, ("x-forwarded-for", f"198.18.2.{index + 1}"),
-                        timeout=30.0,
-                    ),
-                    index,
-                ),
-                Expect((200, 429)),
-            )
-            for index in range(many)
-        )  # fmt: skip
-
+    one_tenant = partial(of_one_tenant, facts)
+    many = len(one_tenant("/", ""))
     yield Contract(
         "limit.tenant",
         "Requests of one tenant to one route prefix beyond `perTenant` are answered with 429, over"
         " all gateways together.",
         DOCUMENT,
         one_tenant("/api/v1/notification/1", "limited-1"),
-        _shared(allowance.requests, slice(None)),
+        shared(allowance.requests, slice(None)),
         pause=1.0,
     )
     others = tuple(
@@ -190,7 +196,7 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
         "Another tenant on the same route, and the same tenant on another route, are not affected.",
         DOCUMENT,
         (*one_tenant("/api/v1/notification/1", "limited-2"), *others),
-        _shared(allowance.requests, slice(0, many)),
+        shared(allowance.requests, slice(0, many)),
         pause=1.0,
     )
     yield Contract(
@@ -207,7 +213,7 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
             )
             for index, call in enumerate(one_tenant("/api/v1/notification/1", "limited-4"))
         ),
-        _shared(allowance.requests, slice(None)),
+        shared(allowance.requests, slice(None)),
         pause=1.0,
     )
     yield Contract(
@@ -244,7 +250,7 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
         )  # fmt: skip
 
 
-def _shared(allowed: int, of: slice) -> Judge:
+def shared(allowed: int, of: slice) -> Judge:
     """Not more than the allowance in each second of the clock that the requests fell in."""
 
     def judge(replies: Sequence[Reply]) -> str | None:
@@ -264,7 +270,7 @@ def _shared(allowed: int, of: slice) -> Judge:
 def _counted(allowed: int) -> Judge:
     def judge(replies: Sequence[Reply]) -> str | None:
         for reply in replies:
-            limit, remaining, reset = (reply.header(name) or "" for name in _COUNTED)
+            limit, remaining, reset = (reply.header(name) or "" for name in COUNTED)
             if limit.split(",")[0] != str(allowed):
                 return f"x-ratelimit-limit is {limit!r}, the allowance is {allowed}"
             if not remaining.isdigit() or int(remaining) >= allowed or not reset.isdigit():

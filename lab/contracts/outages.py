@@ -1,0 +1,185 @@
+"""Outages: what happens to limits while Redis or the rate-limit service is away, and afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from components import redis
+from components.edge.rate_limits import TIMEOUT
+from components.rate_limit_workload import NAME as SERVICE
+from lab.contracts.arrangements import pods, scaled, stopped
+from lab.contracts.contract import CLIENT, Arrangement, Call, Contract, Expect
+from lab.contracts.facts import Facts
+from lab.contracts.limits import COUNTED, asked, of_one_tenant, refilled, shared
+from lab.data_plane import DataPlane
+from lab.exchange import Reply
+from model.service import Route
+
+DOCUMENT = "edge.md"
+_UNCOUNTED = tuple((name, None) for name in COUNTED)
+_SOON = TIMEOUT.total_seconds() + 1.25
+"""Seconds for a request that waits in vain for its limits, on a busy machine."""
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """The family `outage`."""
+    for name, away, hanging, back in (
+        ("redis", _without_redis, _hanging_redis, _redis_back),
+        ("service", _without_service, _hanging_service, _service_back),
+    ):
+        yield from _away(facts, name, away)
+        yield _flood(facts, name, away)
+        yield _hangs(facts, name, hanging)
+        yield Contract(
+            f"outage.back.{name}",
+            "Limits hold again, without anyone's help, when both are back.",
+            DOCUMENT,
+            of_one_tenant(facts, "/api/v1/notification/1", f"back-{name}"),
+            shared(facts.settings.rate_limits.per_tenant.requests, slice(None)),
+            pause=1.0,
+            arrangement=back,
+        )
+
+
+def _away(facts: Facts, name: str, away: Arrangement) -> Iterator[Contract]:
+    yield Contract(
+        f"outage.closed.{name}",
+        "A route in `closedOnFailure` answers 503 while its limits can't be asked for.",
+        DOCUMENT,
+        tuple(
+            Call(CLIENT, facts.api(path, *facts.bearer(), method=method), Expect((503,)))
+            for path in facts.settings.rate_limits.closed_on_failure
+            for method in ("GET", "POST")
+        ),
+        arrangement=away,
+    )
+    yield Contract(
+        f"outage.open.{name}",
+        "Every other route lets requests through, without `x-ratelimit-` headers.",
+        DOCUMENT,
+        tuple(_open(facts)),
+        arrangement=away,
+    )
+
+
+def _open(facts: Facts) -> Iterator[Call]:
+    """A request to every limited route that is not closed, of all three kinds."""
+    for one, route in facts.catalogue.exposures:
+        if route.path not in facts.settings.rate_limits.closed_on_failure and _method(route):
+            yield Call(
+                CLIENT,
+                facts.api(route.path, *facts.bearer(), method=_method(route)),
+                Expect((200,), served_by=one.name, headers=_UNCOUNTED),
+            )
+    for one in facts.catalogue.services:
+        for socket in one.websockets:
+            yield Call(
+                CLIENT,
+                facts.websocket(socket.path, *facts.bearer()),
+                Expect((101,), served_by=one.name, headers=_UNCOUNTED),
+            )
+        for grpc in one.grpc:
+            if one.port(grpc.port).protocol == "grpc":
+                # The echo server has no such service, and says so itself.
+                yield Call(
+                    CLIENT,
+                    facts.grpc(f"/{grpc.name}/Get", *facts.bearer()),
+                    Expect((200,), grpc="UNIMPLEMENTED"),
+                )
+
+
+def _method(route: Route) -> str:
+    """A method that an ordinary user may use; empty where there is none."""
+    kept = {method for rule in route.restricted for method in rule.methods or route.methods}
+    return next((method for method in route.methods or ("GET",) if method not in kept), "")
+
+
+def _flood(facts: Facts, name: str, away: Arrangement) -> Contract:
+    allowance = facts.settings.rate_limits.per_address
+    client = facts.client(20 if away is _without_redis else 21)
+    return Contract(
+        f"outage.flood.{name}",
+        "The flood limit goes on working; it needs neither.",
+        DOCUMENT,
+        tuple(
+            Call(CLIENT, asked(facts, client), Expect((401, 429)))
+            for _ in range(allowance.requests * 3 // 2)
+        ),
+        refilled(allowance, slice(None)),
+        arrangement=away,
+    )
+
+
+def _hangs(facts: Facts, name: str, hanging: Arrangement) -> Contract:
+    closed = facts.settings.rate_limits.closed_on_failure[0]
+    return Contract(
+        f"outage.hang.{name}",
+        "A question that is not answered within 250 ms counts as failed, so an outage that hangs"
+        " costs each request that much.",
+        DOCUMENT,
+        tuple(
+            call
+            for _ in range(4)
+            for call in (
+                Call(
+                    CLIENT,
+                    facts.api("/api/v1/notification/1", *facts.bearer()),
+                    Expect((200,), headers=_UNCOUNTED, within=_SOON),
+                ),
+                Call(
+                    CLIENT,
+                    facts.api(closed, *facts.bearer(), method="POST"),
+                    Expect((503,), within=_SOON),
+                ),
+            )
+        ),
+        _waited,
+        at_once=False,
+        arrangement=hanging,
+    )
+
+
+def _waited(replies: Sequence[Reply]) -> str | None:
+    """Each request did wait: else nothing hung, and the contract said nothing."""
+    least = 0.2 * 0.9  # what the service itself waits for Redis
+    quick = [reply.seconds for reply in replies if reply.seconds < least]
+    return f"answered after {quick} s, so nothing hung" if quick else None
+
+
+@contextmanager
+def _without_redis(data_plane: DataPlane) -> Iterator[None]:
+    with scaled(data_plane, data_plane.settings.namespaces.infra, redis.NAME, 0):
+        yield
+
+
+@contextmanager
+def _without_service(data_plane: DataPlane) -> Iterator[None]:
+    with scaled(data_plane, data_plane.settings.namespaces.apps, SERVICE, 0):
+        yield
+
+
+@contextmanager
+def _hanging_redis(data_plane: DataPlane) -> Iterator[None]:
+    with stopped(data_plane, pods(data_plane, app=redis.NAME)[0], redis.CONTAINER):
+        yield
+
+
+@contextmanager
+def _hanging_service(data_plane: DataPlane) -> Iterator[None]:
+    with stopped(data_plane, pods(data_plane, app=SERVICE)[0], SERVICE):
+        yield
+
+
+@contextmanager
+def _redis_back(data_plane: DataPlane) -> Iterator[None]:
+    with _without_redis(data_plane):
+        pass
+    yield
+
+
+@contextmanager
+def _service_back(data_plane: DataPlane) -> Iterator[None]:
+    with _without_service(data_plane):
+        pass
+    yield
