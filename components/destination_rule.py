@@ -55,7 +55,7 @@ def destination_rule(service: Service, *, namespace: str, zones: tuple[str, ...]
 
 
 def _load_balancer(service: Service, zones: tuple[str, ...]) -> LoadBalancerSettings:
-    locality = _locality(service.locality, zones) if service.locality else None
+    locality = _locality(service.locality, zones)
     match service.load_balancing:
         case HashOn(header=header):
             return LoadBalancerSettings(
@@ -66,9 +66,11 @@ def _load_balancer(service: Service, zones: tuple[str, ...]) -> LoadBalancerSett
             return LoadBalancerSettings(simple=simple, locality_lb_setting=locality)
 
 
-def _locality(locality: Locality, zones: tuple[str, ...]) -> LocalityLoadBalancerSetting | None:
-    if len(zones) < 2:
-        return None
+def _locality(locality: Locality | None, zones: tuple[str, ...]) -> LocalityLoadBalancerSetting:
+    if locality is None or len(zones) < 2:
+        # Said, not left out: with outlier detection Istio's own default sends everything to the
+        # caller's zone as long as anyone is healthy there, and the other instances stay idle.
+        return LocalityLoadBalancerSetting(enabled=False)
     return LocalityLoadBalancerSetting(
         enabled=True,
         distribute=[

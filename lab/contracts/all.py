@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lab.contracts import (
     access,
+    balancing,
     compression,
     connections,
     edge,
@@ -26,7 +27,7 @@ from lab.contracts.facts import Facts
 
 FAMILIES = (
     *(mtls, access, tokens, tenants, user_agents, paths, routing),
-    *(edge, compression, connections, traffic, egress, observed, limits, outages),
+    *(edge, compression, connections, traffic, balancing, egress, observed, limits, outages),
 )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lab import proxy_admin
 from lab.control_plane import kubernetes
 from lab.data_plane import DataPlane
 from lab.errors import LabError
@@ -18,6 +19,8 @@ Record = Mapping[str, Any]
 """A pod as the kubelet has written it down: names, labels, address, process ids."""
 READY_SECONDS = 120.0
 """Within this everything is ready again after whatever was done to it."""
+KNOWN_SECONDS = 30.0
+"""Within this proxies have heard of a change; mostly they have within one or two."""
 PROXY = "istio-proxy"
 
 
@@ -162,3 +165,82 @@ def _synced(proxy: Mapping[str, Any]) -> bool:
         proxy.get(f"{kind}_sent") == proxy.get(f"{kind}_acked")
         for kind in ("cluster", "listener", "endpoint")
     )
+
+
+# Objects, and what proxies make of them
+
+
+@contextmanager
+def applied(data_plane: DataPlane, objects: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Further objects in the cluster, their Deployments ready; afterwards gone, pods included."""
+    kubectl = data_plane.lab.kubectl
+    try:
+        kubectl.apply(objects)
+        all_ready(data_plane)
+        yield
+    finally:
+        text = "\n".join(json.dumps(one) for one in objects)
+        gone = ("--ignore-not-found=true", "--cascade=foreground", "--timeout=90s")
+        kubectl.run("delete", "--filename=-", *gone, stdin=text, timeout=100)
+        all_ready(data_plane)
+
+
+@contextmanager
+def patched(
+    data_plane: DataPlane, kind: str, namespace: str, name: str, changes: Mapping[str, Any]
+) -> Iterator[None]:
+    """An object with other values at some paths (a merge patch); afterwards with the old ones.
+
+    What the change means for pods is not waited for.
+    """
+    kubectl = data_plane.lab.kubectl
+    before = _values(kubectl.get(kind, name, f"--namespace={namespace}"), changes)
+
+    def patch(values: Mapping[str, Any]) -> None:
+        kubectl.run(
+            *("patch", kind, name, f"--namespace={namespace}", "--type=merge"),
+            f"--patch={json.dumps(values)}",
+        )
+
+    try:
+        patch(changes)
+        yield
+    finally:
+        patch(before)
+
+
+def _values(one: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object has where `changes` has something; None where it has nothing."""
+    return {
+        key: _values(one.get(key) or {}, value) if isinstance(value, Mapping) else one.get(key)
+        for key, value in changes.items()
+    }
+
+
+def until_known(data_plane: DataPlane, caller: str, service: str) -> None:
+    """Wait until a caller's proxies send requests to the pods that a service has now, and to no
+    others."""
+
+    def check() -> None:
+        there = {
+            record["address"] for record in recorded(data_plane.pods)
+            if record["labels"].get("app") == service
+        }  # fmt: skip
+        for known in proxy_admin.endpoints(data_plane, caller, service):
+            if known != there:
+                raise NotYet(f"{caller} knows {sorted(known)}, there are {sorted(there)}")
+
+    until(f"proxies know the instances of {service}", check, within=KNOWN_SECONDS, every=0.3)
+
+
+def until_answered(
+    data_plane: DataPlane, app: str, path: str, wanted: Callable[[str], bool], what: str
+) -> None:
+    """Wait until the admin interfaces of an app's proxies answer a GET of `path` as wanted."""
+
+    def check() -> None:
+        answers = list(proxy_admin.answers(data_plane, app, path))
+        if not all(wanted(answer) for answer in answers):
+            raise NotYet(f"{app} has it otherwise")
+
+    until(what, check, within=KNOWN_SECONDS, every=0.3)

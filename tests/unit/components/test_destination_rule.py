@@ -72,5 +72,12 @@ def test_locality_shares_sum_to_100_and_keep_the_own_share(own: int, zones: list
         assert min(entry["to"].values()) > 0
 
 
-def test_one_zone_has_no_locality_preference() -> None:
-    assert policy("ai-orchestrator", ("r/a",))["loadBalancer"] == {"simple": "LEAST_REQUEST"}
+@pytest.mark.parametrize(
+    ("name", "zones"), [("ai-orchestrator", ("r/a",)), ("agent-engine", ("r/a", "r/b"))]
+)
+def test_without_a_preference_all_zones_are_alike(name: str, zones: tuple[str, ...]) -> None:
+    """Left out, Istio's own preference for the caller's zone would hold."""
+    assert policy(name, zones)["loadBalancer"] == {
+        "simple": "LEAST_REQUEST",
+        "localityLbSetting": {"enabled": False},
+    }

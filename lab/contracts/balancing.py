@@ -1,0 +1,424 @@
+"""Load balancing over several instances: who gets which request, and who is left out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import sqrt
+from typing import Any
+
+from lab.contracts.access import http_port, request
+from lab.contracts.arrangements import applied, patched, until_answered, until_known
+from lab.contracts.contract import Call, Contract, Expect, Judge
+from lab.contracts.contract import service as through
+from lab.contracts.facts import Facts
+from lab.data_plane import DataPlane
+from lab.exchange import Reply, Request
+from lab.kubelet import NODES
+from model.access import Catalogue
+from model.service import HashOn, Service
+from model.values import seconds
+
+DOCUMENT = "traffic.md"
+NEAR, FAR = "near", "far"
+"""In the names of second instances: whether they run in their caller's zone."""
+_DRAWN = 200
+_DEVIATIONS = 4.5
+"""Standard deviations that chance is allowed: once in 150,000 runs it is more."""
+_LEAST_SHARE = 0.25
+"""Of the requests for each of two instances; they would get half each."""
+_KEYS, _TIMES = 24, 3
+_FASTER = 5
+"""The times of outlier detection are a fifth of those declared, that nobody waits for minutes."""
+_STEP = 0.3
+"""Seconds between requests whose order matters."""
+_SLACK = 2.0
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """The families `balance` and `outlier`."""
+    catalogue = facts.catalogue
+    yield from _sticky(facts, hashed(catalogue))
+    yield from _ejected(facts, hashed(catalogue))
+    yield from _spread(facts)
+    yield from _ejected_in_turn(facts, simply(catalogue, "ROUND_ROBIN"))
+    yield from _near(facts, preferring(catalogue))
+
+
+# Which services the promises are tried with
+
+
+def hashed(catalogue: Catalogue) -> Service:
+    """One with consistent hashing and no subsets, whose weights would come first."""
+    return next(
+        one
+        for one in catalogue.services
+        if isinstance(one.load_balancing, HashOn) and not one.subsets
+    )
+
+
+def simply(catalogue: Catalogue, balancing: str) -> Service:
+    """One with that load balancing and no locality preference; the last, so as to be least used."""
+    return [
+        one
+        for one in catalogue.services
+        if one.load_balancing == balancing and not one.locality and one.exposed
+    ][-1]
+
+
+def preferring(catalogue: Catalogue) -> Service:
+    """One with a locality preference."""
+    return next(one for one in catalogue.services if one.locality)
+
+
+def _doubled(catalogue: Catalogue) -> tuple[Service, ...]:
+    return (
+        hashed(catalogue),
+        simply(catalogue, "ROUND_ROBIN"),
+        simply(catalogue, "LEAST_REQUEST"),
+        preferring(catalogue),
+    )
+
+
+def caller_of(catalogue: Catalogue, callee: Service) -> str:
+    """A caller of one instance, where there is such a one."""
+    several = {one.name for one in catalogue.services if one.subsets}
+    several |= {one.name for one in _doubled(catalogue)}
+    callers = catalogue.callers(callee)
+    return next((name for name in callers if name not in several), callers[0])
+
+
+# Two instances of each, in two zones
+
+
+@contextlib.contextmanager
+def two_instances(data_plane: DataPlane) -> Iterator[None]:
+    """A second instance of each service, in the other zone; failing ones return sooner.
+
+    Outlier detection has the declared detectors and its times divided by five: the DestinationRule
+    that is deployed is patched, so what is not declared in it is not there either.
+    """
+    services = _doubled(data_plane.catalogue)
+    failing = services[:2]
+    nodes = _nodes(data_plane)
+    copies = [_copy(data_plane, nodes, one) for one in services]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(applied(data_plane, copies))
+        for one in failing:
+            stack.enter_context(_sooner(data_plane, one))
+        for one in services:
+            until_known(data_plane, caller_of(data_plane.catalogue, one), one.name)
+        yield
+    for one in services:
+        until_known(data_plane, caller_of(data_plane.catalogue, one), one.name)
+
+
+def _nodes(data_plane: DataPlane) -> dict[str, str]:
+    """Apps and the Node that the first pod of each runs on."""
+    pods = data_plane.lab.kubectl.get("pods", f"--namespace={data_plane.settings.namespaces.apps}")
+    return {
+        pod["metadata"]["labels"].get("app", ""): pod["spec"]["nodeName"] for pod in pods["items"]
+    }
+
+
+def _copy(data_plane: DataPlane, nodes: Mapping[str, str], one: Service) -> dict[str, Any]:
+    """A Deployment like the service's own, in the other zone."""
+    namespace = data_plane.settings.namespaces.apps
+    own = data_plane.lab.kubectl.get(
+        "deployments", f"--namespace={namespace}", f"--selector=app={one.name}"
+    )
+    original = own["items"][0]
+    node = next(name for name in NODES if name != nodes[one.name])
+    which = NEAR if node == nodes[caller_of(data_plane.catalogue, one)] else FAR
+    template = original["spec"]["template"]
+    labels = {**template["metadata"]["labels"], "instance": which}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": f"{one.name}-{which}", "namespace": namespace, "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {**template["metadata"], "labels": labels},
+                "spec": {
+                    **template["spec"],
+                    "nodeSelector": {"kubernetes.io/hostname": node},
+                    "terminationGracePeriodSeconds": 2,
+                },
+            },
+        },
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _sooner(data_plane: DataPlane, one: Service) -> Iterator[None]:
+    namespace = data_plane.settings.namespaces.apps
+    rule = data_plane.lab.kubectl.get("destinationrule", one.name, f"--namespace={namespace}")
+    declared = rule["spec"].get("trafficPolicy", {}).get("outlierDetection")
+    if not declared:
+        yield
+        return
+    names = [name for name in ("interval", "baseEjectionTime") if name in declared]
+    sooner = {name: f"{float(seconds(declared[name])) / _FASTER:g}s" for name in names}
+    changes = {"spec": {"trafficPolicy": {"outlierDetection": sooner}}}
+    caller, port = caller_of(data_plane.catalogue, one), http_port(one).number
+    path = (
+        f"/config_dump?resource=dynamic_active_clusters&name_regex=outbound.{port}..{one.name}\\..*"
+    )
+
+    def has(values: Mapping[str, str]) -> None:
+        until_answered(
+            data_plane, caller, path,
+            lambda answer: all(f'"{value}"' in answer for value in values.values()),
+            f"{caller}'s proxy has the outlier detection of {one.name}",
+        )  # fmt: skip
+
+    with patched(data_plane, "destinationrule", namespace, one.name, changes):
+        has(sooner)
+        yield
+    has({name: declared[name] for name in names})
+
+
+# The contracts
+
+
+def _inside(facts: Facts, callee: Service, path: str, *headers: tuple[str, str]) -> Request:
+    asked = request(facts, callee, "service", path)
+    return replace(asked, headers=(*asked.headers, *headers))
+
+
+def _sticky(facts: Facts, one: Service) -> Iterator[Contract]:
+    assert isinstance(one.load_balancing, HashOn)
+    header, caller = one.load_balancing.header, through(caller_of(facts.catalogue, one))
+    keys = [f"key-{index % _KEYS}" for index in range(_KEYS * _TIMES)]
+    yield Contract(
+        "balance.hash",
+        "With consistent hashing, requests with the same header value reach the same instance.",
+        DOCUMENT,
+        tuple(
+            Call(
+                caller,
+                _inside(facts, one, f"/contract?{index}", (header, key)),
+                Expect((200,), served_by=one.name),
+            )
+            for index, key in enumerate(keys)
+        ),
+        sticky(keys),
+        arrangement=two_instances,
+    )
+
+
+def sticky(keys: Sequence[str]) -> Judge:
+    """Replies with the same key came from the same instance, and those of all keys from several."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        met: dict[str, set[str]] = {}
+        for key, reply in zip(keys, replies, strict=True):
+            met.setdefault(key, set()).add(reply.served_by)
+        loose = {key: sorted(instances) for key, instances in met.items() if len(instances) > 1}
+        if loose:
+            key, instances = next(iter(loose.items()))
+            return f"{len(loose)} of {len(met)} keys are not sticky: {key} met {instances}"
+        if len(set().union(*met.values())) < 2:
+            return f"all {len(met)} keys met the same instance"
+        return None
+
+    return judge
+
+
+def _spread(facts: Facts) -> Iterator[Contract]:
+    for balancing in ("ROUND_ROBIN", "LEAST_REQUEST"):
+        one = simply(facts.catalogue, balancing)
+        call = Call(
+            through(caller_of(facts.catalogue, one)),
+            _inside(facts, one, "/contract"),
+            Expect((200,), served_by=one.name),
+        )
+        yield Contract(
+            f"balance.{balancing.lower().replace('_', '-')}",
+            "With ROUND_ROBIN and LEAST_REQUEST, every instance of a service gets requests.",
+            DOCUMENT,
+            (call,) * 80,
+            evenly(2),
+            arrangement=two_instances,
+        )
+
+
+def evenly(instances: int) -> Judge:
+    """So many instances answered, none far less often than the others."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        counts = Counter(reply.served_by for reply in replies)
+        least = len(replies) / instances * 2 * _LEAST_SHARE
+        if len(counts) != instances or min(counts.values()) < least:
+            return f"{instances} instances share {len(replies)} requests like this: {dict(counts)}"
+        return None
+
+    return judge
+
+
+def _near(facts: Facts, one: Service) -> Iterator[Contract]:
+    assert one.locality
+    if len(facts.settings.zones) < 2:
+        return
+    call = Call(
+        through(caller_of(facts.catalogue, one)),
+        _inside(facts, one, "/contract"),
+        Expect((200,), served_by=one.name),
+    )
+    yield Contract(
+        "balance.locality",
+        "With a locality preference, the declared share of the requests stays in the caller's"
+        " zone.",
+        DOCUMENT,
+        (call,) * _DRAWN,
+        stayed(one.name, one.locality.own_zone_percent / 100),
+        arrangement=two_instances,
+    )
+
+
+def stayed(name: str, share: float) -> Judge:
+    """Within what chance allows, that share of the requests met the instance in their zone.
+
+    Of two instances one says by its name where it is, so the other is not there.
+    """
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        total = len(replies)
+        near, far = (
+            sum(reply.served_by.startswith(f"{name}-{which}-") for reply in replies)
+            for which in (NEAR, FAR)
+        )
+        if not near + far:
+            return "the second instance got no request, so all stayed or all went"
+        stayed = near or total - far
+        allowed = _DEVIATIONS * sqrt(total * share * (1 - share))
+        if abs(stayed - total * share) > allowed:
+            return (
+                f"{stayed} of {total} requests stayed in the caller's zone;"
+                f" chance allows {total * share:.0f} ± {allowed:.0f}"
+            )
+        return None
+
+    return judge
+
+
+_OUTLIER = (
+    "An instance that fails as often in a row as declared is taken out of load balancing for the"
+    " declared time, and comes back."
+)
+
+
+def _ejected(facts: Facts, one: Service) -> Iterator[Contract]:
+    """One instance of a service with hashing: the header chooses which one fails."""
+    times, many = one.outliers, one.outliers.consecutive_5xx
+    assert isinstance(one.load_balancing, HashOn)
+    if not many:
+        return
+    caller = through(caller_of(facts.catalogue, one))
+    key = (one.load_balancing.header, "the-failing-one")
+    asked = _inside(facts, one, "/contract", key)
+    good = Call(caller, asked, Expect((200,), served_by=one.name))
+    bad = Call(
+        caller,
+        replace(asked, method="POST", path="/contract?codes=500"),
+        Expect((500,), served_by=one.name),
+    )
+    # Once less than declared, twice over: an answer in between begins the count anew.
+    first = (good, *(bad,) * (many - 1)) * 2 + (good,) + (bad,) * many
+    calls = [replace(call, after=index * _STEP) for index, call in enumerate(first)]
+    out, interval = (float(seconds(time)) / _FASTER for time in _times(times))
+    ejected = calls[-1].after
+    gone = [replace(good, after=ejected + out * part) for part in (0.15, 0.4, 0.7)]
+    # It is let in at the end of an interval.
+    back = replace(good, after=ejected + out + interval + _SLACK)
+    yield Contract(
+        "outlier.5xx",
+        _OUTLIER,
+        DOCUMENT,
+        (*calls, *gone, back),
+        left_out(before=len(calls), during=len(gone)),
+        patient=True,
+        arrangement=two_instances,
+    )
+
+
+def _times(outliers: Any) -> tuple[str, str]:
+    return outliers.base_ejection, outliers.interval
+
+
+def left_out(before: int, during: int) -> Judge:
+    """One instance answered first, another while it was out, and the same one afterwards."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        names = [reply.served_by for reply in replies]
+        chosen, instead, after = names[:before], names[before : before + during], names[-1]
+        if len(set(chosen)) > 1:
+            return f"before it had failed often enough, {chosen[0]} was left out: {chosen}"
+        if chosen[0] in instead:
+            return f"{chosen[0]} failed as often as declared and was asked again: {instead}"
+        if after != chosen[0]:
+            return f"{chosen[0]} did not come back, {after} answered"
+        return None
+
+    return judge
+
+
+def _ejected_in_turn(facts: Facts, one: Service) -> Iterator[Contract]:
+    """Both instances of a service fail: one is taken out, and the other must stay."""
+    many = one.outliers.consecutive_gateway
+    if not many or one.outliers.max_ejection_percent > 50:
+        return
+    caller = through(caller_of(facts.catalogue, one))
+    asked = _inside(facts, one, "/contract")
+    good = Call(caller, asked, Expect((200,), served_by=one.name))
+    bad = Call(
+        caller,
+        replace(asked, method="POST", path="/contract?codes=503"),
+        Expect((503,), served_by=one.name),
+    )
+    # In turn, so once less than declared for each, and nobody is out yet.
+    few = (bad,) * (2 * (many - 1)) + (good,) * _ROUND
+    first = few + (bad,) * (2 * many)
+    calls = [replace(call, after=index * _STEP) for index, call in enumerate(first)]
+    out, interval = (float(seconds(time)) / _FASTER for time in _times(one.outliers))
+    ejected = calls[-1].after
+    gone = [replace(good, after=ejected + out * 0.1 * (1 + part)) for part in range(_ROUND)]
+    back = [
+        replace(good, after=ejected + out + interval + _SLACK + part * _STEP)
+        for part in range(_ROUND)
+    ]
+    yield Contract(
+        "outlier.gateway",
+        _OUTLIER,
+        DOCUMENT,
+        (*calls, *gone, *back),
+        one_left(len(few), len(calls)),
+        patient=True,
+        arrangement=two_instances,
+    )
+
+
+_ROUND = 6
+"""Requests that surely meet both of two instances that take turns."""
+
+
+def one_left(few: int, before: int) -> Judge:
+    """Two answered until one was out, one alone while it was, two afterwards."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        names = [reply.served_by for reply in replies]
+        parts = (names[few - _ROUND : few], names[before : before + _ROUND], names[-_ROUND:])
+        first, during, after = (len(set(part)) for part in parts)
+        if first != 2:
+            return f"before they had failed often enough, {first} of 2 instances answered"
+        if during != 1:
+            return f"both failed as often as declared, and {during} answered, not 1"
+        if after != 2:
+            return f"the instance that was out did not come back: {parts[2]}"
+        return None
+
+    return judge
