@@ -31,6 +31,8 @@ JWKS, COLLECTOR = "jwks", "otel-collector"
 OUTSIDE = "lab-outside"
 """The pod, and the namespace, of everything outside: clients, and hosts that services call. istiod
 does not look at that namespace."""
+UNVERSIONED = "unknown"
+"""The version that the lab's proxies state: pilot-agent here is built without one."""
 UNDECLARED_HOST = "undeclared.example"
 """A host outside that no service declares."""
 
@@ -99,7 +101,8 @@ def without_istio_stats(namespace: str) -> Manifest:
     """Removes the filter `istio.stats`, which upstream Envoy does not have.
 
     istiod adds it wherever metrics apply; an Envoy that does not know a filter refuses the whole
-    listener. Nothing else of what istiod sends is changed.
+    listener. Nothing else of what istiod sends is changed, and nothing of what it would send to
+    Istio's own proxies: these name their version.
     """
     contexts = ("SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY")
     removed = [
@@ -107,6 +110,7 @@ def without_istio_stats(namespace: str) -> Manifest:
             "applyTo": kind,
             "match": {
                 "context": context,
+                "proxy": {"proxyVersion": f"^{UNVERSIONED}$"},
                 "listener": {"filterChain": {"filter": {"name": network, **inner}}},
             },
             "patch": {"operation": "REMOVE"},
