@@ -1,0 +1,108 @@
+"""What contracts of load balancing take for right and for wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from lab.contracts import balancing
+from lab.contracts.balancing import evenly, left_out, one_left, stayed, sticky
+from lab.contracts.contract import Judge
+from lab.contracts.promises import declared
+from lab.exchange import Reply
+from model.catalogue import catalogue
+
+
+def _from(*names: str) -> list[Reply]:
+    return [Reply(status=200, body=f"Hostname={name}\n") for name in names]
+
+
+A, B = "voice-engine-v1-1", "voice-engine-far-2"
+
+
+@pytest.mark.parametrize(
+    ("judge", "names", "wrong"),
+    [
+        (sticky("xyxy"), (A, B, A, B), ""),
+        (sticky("xyxy"), (A, A, B, B), "2 of 2 keys are not sticky"),
+        (sticky("xyxy"), (A, B, B, B), "1 of 2 keys are not sticky: x met"),
+        (sticky("xyxy"), (A, A, A, A), "all 2 keys met the same instance"),
+        (evenly(2), (A, B) * 10, ""),
+        (evenly(2), (A,) * 12 + (B,) * 8, ""),
+        (evenly(2), (A,) * 20, "2 instances share 20 requests"),
+        (evenly(2), (A,) * 17 + (B,) * 3, "2 instances share 20 requests"),
+        (evenly(2), (A, B, "voice-engine-v2-3") * 10, "2 instances share 30 requests"),
+        (left_out(3, 2), (A, A, A, B, B, A), ""),
+        (left_out(3, 2), (A, B, B, B, B, A), "before it had failed often enough"),
+        (left_out(3, 2), (A, A, A, B, A, A), "was asked again"),
+        (left_out(3, 2), (A, A, A, B, B, B), "did not come back"),
+    ],
+)
+def test_replies_are_judged_together(judge: Judge, names: Sequence[str], wrong: str) -> None:
+    said = judge(_from(*names))
+    assert (said is None) if not wrong else (said is not None and wrong in said)
+
+
+@pytest.mark.parametrize(
+    ("away", "name", "wrong"),
+    [
+        (40, "far", ""),
+        (160, "near", ""),
+        (30, "far", ""),
+        (100, "far", "100 of 200 requests stayed"),
+        (200, "far", "0 of 200 requests stayed"),
+        (0, "far", "got no request"),
+        (40, "near", "40 of 200 requests stayed"),
+    ],
+)
+def test_share_of_the_callers_zone(away: int, name: str, wrong: str) -> None:
+    names = (f"one-{name}-1",) * away + ("one-v1-1",) * (200 - away)
+    said = stayed("one", 0.8)(_from(*names))
+    assert (said is None) if not wrong else (said is not None and wrong in said)
+
+
+@pytest.mark.parametrize(
+    ("first", "during", "after", "wrong"),
+    [
+        ((A, B) * 3, (A,) * 6, (A, B) * 3, ""),
+        ((A,) * 6, (A,) * 6, (A, B) * 3, "before they had failed often enough"),
+        ((A, B) * 3, (A, B) * 3, (A, B) * 3, "and 2 answered, not 1"),
+        ((A, B) * 3, (A,) * 6, (A,) * 6, "did not come back"),
+    ],
+)
+def test_one_of_two_stays(
+    first: Sequence[str], during: Sequence[str], after: Sequence[str], wrong: str
+) -> None:
+    failures = (A, B) * 3
+    names = (*failures, *first, *failures, *during, *after)
+    said = one_left(len(failures) + len(first), len(failures) * 2 + len(first))(_from(*names))
+    assert (said is None) if not wrong else (said is not None and wrong in said)
+
+
+def test_all_promises_are_tried_on_services_that_declare_them() -> None:
+    found = {contract.id: contract for contract in declared()}
+    for name in ("hash", "round-robin", "least-request", "locality"):
+        assert found[f"balance.{name}"].arrangement is balancing.two_instances
+    known = catalogue()
+    assert balancing.simply(known, "ROUND_ROBIN").load_balancing == "ROUND_ROBIN"
+    assert balancing.simply(known, "LEAST_REQUEST").load_balancing == "LEAST_REQUEST"
+    # The one whose zone counts must be one pod, and not one of those that get a second.
+    callee = balancing.preferring(known)
+    caller = next(one for one in known.services if one.name == balancing.caller_of(known, callee))
+    assert not caller.subsets
+    assert found["balance.locality"].calls[0].caller.name == caller.name
+
+
+def test_an_instance_fails_once_less_than_declared_before_it_fails_too_often() -> None:
+    contract = next(one for one in declared() if one.id == "outlier.5xx")
+    declares = balancing.hashed(catalogue()).outliers.consecutive_5xx
+    assert declares
+    rows, row = [], 0
+    for call in sorted(contract.calls, key=lambda call: call.after):
+        if call.expect.status == (500,):
+            row += 1
+        elif row:
+            rows.append(row)
+            row = 0
+    assert rows == [declares - 1, declares - 1, declares]
