@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, ip_network
 
 from lab.contracts.access import http_port
-from lab.contracts.contract import CLIENT, DENIED, Call, Contract, Expect, service
+from lab.contracts.contract import (
+    CLIENT,
+    DENIED,
+    Call,
+    Caller,
+    Contract,
+    Expect,
+    Recorded,
+    service,
+)
 from lab.contracts.facts import TENANT, USER, Facts
-from lab.exchange import Request
+from lab.exchange import Reply, Request
 
 DOCUMENT = "security.md"
 Header = tuple[str, str]
@@ -154,12 +163,22 @@ def _roles(facts: Facts) -> Iterator[Contract]:
                 Call(CLIENT, ask(role, admin), DENIED)
                 for role in ("user", "Admin", "administrator", "", None)
             ]
+    sentence = (
+        "An operation restricted to roles is refused for tokens of any other role, at the gateway"
+        " and again at the service."
+    )
     yield Contract(
         "role.restricted",
-        "An operation restricted to roles is refused for tokens of any other role, at the gateway"
-        " and again at the service.",
+        sentence,
         DOCUMENT,
         tuple(calls),
+        watch=_refused_at_gateway,
+    )
+    yield Contract(
+        "role.service",
+        sentence,
+        DOCUMENT,
+        tuple(_past_gateway(facts)),
     )
     yield Contract(
         "role.address",
@@ -168,6 +187,36 @@ def _roles(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         tuple(elsewhere),
     )
+
+
+def _refused_at_gateway(replies: Sequence[Reply], recorded: Recorded) -> str | None:
+    for reply, lines in zip(replies, recorded.lines, strict=True):
+        passed = [line["proxy"] for line in lines if "ingressgateway" not in line["proxy"]]
+        if reply.status == 403 and passed:
+            return f"a request that the gateway must refuse came to {', '.join(passed)}"
+        if not lines:
+            return "a request is in no log"
+    return None
+
+
+def _past_gateway(facts: Facts) -> Iterator[Call]:
+    """With the gateway's identity straight to the service, as if the gateway let everything in."""
+    claim = facts.settings.authentication.role.claim
+    trust_domain, mesh = facts.settings.control_plane.trust_domain, facts.settings.namespaces.mesh
+    gateway = Caller("identity", f"spiffe://{trust_domain}/ns/{mesh}/sa/istio-ingressgateway")
+    for one, route in facts.catalogue.exposures:
+        for rule in route.restricted:
+            for method in rule.methods:
+                for role, expect in (
+                    *((role, Expect((200,), served_by=one.name)) for role in rule.roles),
+                    *((role, DENIED) for role in ("user", "Admin", None)),
+                ):
+                    request = Request(
+                        f"pod:{one.name}:{http_port(one).number}", facts.settings.api_host,
+                        method=method, path=f"{route.path}/1",
+                        headers=facts.bearer(**{claim: role}),
+                    )  # fmt: skip
+                    yield Call(gateway, request, expect)
 
 
 def _inside_address(cidr: str) -> str:

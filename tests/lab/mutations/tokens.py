@@ -12,8 +12,19 @@ def _route_made_public(objects: Objects) -> None:
     opened(objects, "/api/v1/notification", "notification-service")
 
 
-def _authentication_removed(objects: Objects) -> Objects:
-    return without(objects, named(objects, "RequestAuthentication", "gateway-tokens"))
+def _not_verified(objects: Objects) -> Objects:
+    route = {"name": "ai-orchestrator.api.v1.ai.write"}
+    kind = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig"
+    off = {"envoy.filters.http.jwt_authn": {"@type": kind, "disabled": True}}
+    patch = {
+        "applyTo": "HTTP_ROUTE",
+        "match": {"context": "GATEWAY", "routeConfiguration": {"vhost": {"route": route}}},
+        "patch": {"operation": "MERGE", "value": {"typed_per_filter_config": off}},
+    }
+    made = copy.deepcopy(named(objects, "EnvoyFilter", "edge-body-limit"))
+    made["metadata"]["name"] = "tokens-off"
+    made["spec"]["configPatches"] = [patch]
+    return [*objects, made]
 
 
 def _rules(objects: Objects) -> list[list[Object]]:
@@ -92,6 +103,15 @@ def _role_added(objects: Objects) -> None:
         policy(objects, name)["spec"]["rules"][0]["when"][0]["notValues"].append("user")
 
 
+def _roles_at_service_alone(objects: Objects) -> None:
+    rules = policy(objects, "gateway-roles")["spec"]["rules"]
+    rules[:] = [one for one in rules if "/api/v1/users" not in one["to"][0]["operation"]["paths"]]
+
+
+def _roles_at_gateway_alone(objects: Objects) -> Objects:
+    return without(objects, policy(objects, "model-router-roles"))
+
+
 def _address_not_asked(objects: Objects) -> None:
     (rule,) = policy(objects, "gateway-admin-addresses")["spec"]["rules"]
     rule["to"] = [to for to in rule["to"] if "/api/v1/models" not in to["operation"]["paths"]]
@@ -129,11 +149,14 @@ MUTATIONS = (
         _route_made_public,
     ),
     Mutation(
-        "jwt.authentication-removed",
-        "the gateway does not look at tokens (no RequestAuthentication)",
-        ("jwt.*",),
-        _authentication_removed,
-        alone=True,
+        "jwt.not-verified",
+        "a filter turns the verification of tokens off for one route",
+        (
+            *("jwt.expired", "jwt.not-yet-valid", "jwt.wrong-key", "jwt.other-issuers-key"),
+            *("jwt.unlisted-issuer*", "jwt.unsigned*", "jwt.changed", "jwt.no-token-at-all"),
+            *("tenant.claims", "route.ai-orchestrator", "path.normalised", "compression.streams"),
+        ),
+        _not_verified,
     ),
     Mutation(
         "jwt.issuer-added",
@@ -204,8 +227,20 @@ MUTATIONS = (
     Mutation(
         "role.added",
         "users may delete users",
-        ("role.restricted",),
+        ("role.restricted", "role.service"),
         _role_added,
+    ),
+    Mutation(
+        "role.at-service-alone",
+        "the gateway leaves it to the service who may delete users",
+        ("role.restricted",),
+        _roles_at_service_alone,
+    ),
+    Mutation(
+        "role.at-gateway-alone",
+        "a service leaves it to the gateway who may change models",
+        ("role.service",),
+        _roles_at_gateway_alone,
     ),
     Mutation(
         "role.address-not-asked",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.clients import Clients
@@ -52,15 +52,19 @@ class Trials:
         self._data_plane = data_plane
         self.mesh = MutantMesh(data_plane, stack)
         self._last: Sequence[Mutation] = ()
-        self.contracts = [one.id for one in contracts(Facts.of(data_plane))]
+        self.settled: float | None = None
+        """Seconds that proxies needed for the last change; None where they did not get there."""
+        self.contracts = [one.id for one in self._contracts()]
 
-    def of(
-        self, batch: Sequence[Mutation], wanted: Callable[[Contract], bool] = lambda _: True
-    ) -> Iterator[Trial]:
-        """Make the mesh wrong in these ways and run the contracts that are wanted."""
+    def of(self, batch: Sequence[Mutation]) -> Iterator[Trial]:
+        """Make the mesh wrong in these ways and run the contracts.
+
+        Contracts that first bring the mesh into another state take long; they are run only where
+        one that shares the state is meant.
+        """
         start = time.monotonic()
         self._change(batch)
-        outcomes = self._run(wanted)
+        outcomes = self._run(_affordable(self._contracts(), batch))
         failed = {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
         tried = [one.contract.id for one in outcomes]
         expected = {each for one in batch for each in meant(one, tried)}
@@ -88,22 +92,40 @@ class Trials:
         expected = {each for one in batch for each in meant(one, self.contracts)}
         watched = expected | {each for one in self._last for each in meant(one, self.contracts)}
 
-        def quick(one: Contract) -> bool:
-            return one.id in watched and _quick(one)
-
-        deadline = time.monotonic() + _SETTLED_SECONDS
-        while time.monotonic() < deadline:
+        start, self.settled = time.monotonic(), None
+        while time.monotonic() < start + _SETTLED_SECONDS:
+            quick = [one for one in self._contracts() if one.id in watched and _quick(one)]
             outcomes = self._run(quick)
             if all(one.passed == (one.contract.id not in expected) for one in outcomes):
+                self.settled = time.monotonic() - start
                 return
 
-    def _run(self, wanted: Callable[[Contract], bool]) -> list[Outcome]:
-        chosen = [one for one in contracts(Facts.of(self._data_plane)) if wanted(one)]
+    def _contracts(self) -> list[Contract]:
+        """All contracts, asked by clients that no limit knows yet."""
+        return list(contracts(Facts.of(self._data_plane)))
+
+    def _run(self, chosen: Sequence[Contract]) -> list[Outcome]:
         with Clients(self._data_plane.lab) as clients:
             return list(run(chosen, World(self._data_plane), clients))
 
 
+def _affordable(found: Sequence[Contract], batch: Sequence[Mutation]) -> list[Contract]:
+    """All but those that bring the mesh into a state in which no contract is meant."""
+    needed = {
+        state
+        for one in found
+        if any(each.meant(one.id) for each in batch)
+        for state in _states(one)
+    }
+    return [one for one in found if _states(one) <= needed]
+
+
+def _states(one: Contract) -> frozenset[object]:
+    """What is done to the mesh for a contract."""
+    return frozenset({one.arrangement, one.incident} - {None})
+
+
 def _quick(one: Contract) -> bool:
     """Whether a contract may be asked often: it is soon done and uses up no limit."""
-    costly = one.patient or one.pause or one.clear_of_minute or one.arrangement or one.watch
+    costly = one.patient or one.pause or one.clear_of_minute or _states(one) or one.watch
     return not costly and len(one.calls) < _MANY
