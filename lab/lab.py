@@ -34,6 +34,7 @@ _WATCHED = {
     "controller-manager": kubernetes.CONTROLLER_MANAGER_PORT,
     "istiod": istio.HTTP_PORT,
     "istiod-monitoring": istio.MONITORING_PORT,
+    "istiod-xds": istio.PLAIN_XDS_PORT,
 }
 """Ports of the node that the host reaches over Unix sockets, which only the lab's owner can open."""
 

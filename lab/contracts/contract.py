@@ -148,6 +148,12 @@ Watch = Callable[[Sequence[Reply], Recorded], str | None]
 """Looks at what was written down; None where the promise holds, else what is wrong."""
 
 
+Inspection = Callable[[DataPlane], str | None]
+"""Looks at the configuration that istiod pushes; None where the promise holds, else what is wrong."""
+PUSHED = "pushed config"
+"""What a report says came back where configuration was looked at and nothing was sent."""
+
+
 Arrangement = Callable[[DataPlane], AbstractContextManager[None]]
 """Brings the mesh into a state that a promise speaks of (more instances, a server that is down) and
 back. It returns when the state is reached, and ends when the mesh is as before."""
@@ -209,6 +215,8 @@ class Contract:
     incident: Incident | None = None
     tolerated: tuple[Tolerance, ...] = ()
     """Calls that are in none of them may not fail."""
+    pushed: Inspection | None = None
+    """For what upstream Envoy can't carry out: a look at what istiod pushes, in the place of calls."""
 
     @property
     def family(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lab.contracts.all import contracts
-from lab.contracts.contract import Contract
+from lab.contracts.contract import PUSHED, Contract
 from lab.contracts.facts import Facts
 from lab.tokens import Issuers
 from model import stack_file
@@ -25,7 +25,7 @@ from model.catalogue import catalogue
 DOCS = Path("docs")
 FILE = DOCS / "PROMISES.md"
 STACK = "dev"
-LISTED = ("security.md", "traffic.md", "edge.md")
+LISTED = ("security.md", "traffic.md", "edge.md", "telemetry.md")
 """Documents in which every bullet of the list sections is a promise."""
 _NOT_RUN = "not run"
 _HEAD = """\
@@ -34,7 +34,9 @@ _HEAD = """\
 Made by `python -m lab.contracts.promises`; do not edit. Each sentence stands in the document named
 above it. A contract sends real requests through a real mesh (`voicemesh verify --stack dev`); the
 result is that of the last run whose results were written here. Contracts that come from the
-catalogue are shown once for all services.
+catalogue are shown once for all services. Those marked `pushed config` send nothing: upstream
+Envoy, which the lab's proxies are, can't carry out what they are about, so they look at what istiod
+sends to proxies.
 """
 _NAMED = "## How it is done"
 
@@ -56,7 +58,7 @@ def made(found: Sequence[Contract], results: Mapping[str, bool]) -> str:
         for sentence in dict.fromkeys((*bullets, *proven)):
             mine = proven.get(sentence, [])
             without += not mine
-            names = ", ".join(f"`{name}`" for name in _shortened(mine, services)) or "none"
+            names = ", ".join(f"`{name}" for name in _shortened(mine, services)) or "none"
             lines.append(
                 f"| {sentence.replace('|', chr(92) + '|')} | {names} | {_result(mine, results)} |"
             )
@@ -91,7 +93,7 @@ def _shortened(found: Sequence[Contract], services: Sequence[str]) -> Sequence[s
         for service in services:
             if name.endswith(f".{service}"):
                 name = f"{name.removesuffix(service)}SERVICE"
-        names.append(name)
+        names.append(f"{name}` ({PUSHED})" if contract.pushed else f"{name}`")
     return [
         f"{name} ({names.count(name)})" if names.count(name) > 1 else name
         for name in dict.fromkeys(names)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from lab.clients import Clients
-from lab.contracts.contract import Call, Contract, Incident, Recorded, Tolerance
+from lab.contracts.contract import PUSHED, Call, Contract, Incident, Recorded, Tolerance
 from lab.contracts.world import World
+from lab.data_plane import DataPlane
 from lab.errors import LabError
 from lab.exchange import Reply, Request
 
@@ -119,6 +120,8 @@ class _Trial:
         return self._sent
 
     def outcome(self) -> Outcome:
+        if self._contract.pushed:
+            return inspected(self._contract, self._world.data_plane)
         return judged(self._contract, self.send(), self._explain, self._watched)
 
     def _explain(self, index: int) -> str:
@@ -155,6 +158,15 @@ def sent(contract: Contract, send: Callable[[Sequence[Call]], list[Reply]]) -> S
     if (left := 60 - time.time() % 60) < contract.clear_of_minute:
         time.sleep(left + 0.1)
     return Sent(send(contract.calls), time.monotonic() - start)
+
+
+def inspected(contract: Contract, data_plane: DataPlane) -> Outcome:
+    """What a look at istiod's configuration says of a contract that sends nothing."""
+    assert contract.pushed is not None
+    start = time.monotonic()
+    wrong = contract.pushed(data_plane)
+    seconds = time.monotonic() - start
+    return Outcome(contract, (wrong,) if wrong else (), 0, seconds, PUSHED)
 
 
 def judged(
