@@ -68,7 +68,8 @@ class World:
         tls = request.tls
         if kind == "identity":
             tls = Tls(
-                server_name="",
+                # Services need no name; the gateway has a server for each host.
+                server_name=request.tls.server_name if request.tls else "",
                 alpn=("istio",) if not request.http2 else ("istio", "h2"),
                 certificate=str(self._certificate(call.caller.name, call.caller.authority)),
             )
