@@ -85,7 +85,9 @@ def _role_not_copied(objects: Objects) -> None:
             ]
 
 
-def _headers_kept(objects: Objects) -> None:
+def _role_kept(objects: Objects) -> None:
+    """Envoy drops the headers that it makes of claims, whatever the routes say."""
+    _role_not_copied(objects)
     for route in named(objects, "VirtualService", "ai-orchestrator")["spec"]["http"]:
         route.pop("headers", None)
 
@@ -207,10 +209,10 @@ MUTATIONS = (
         _role_not_copied,
     ),
     Mutation(
-        "tenant.headers-kept",
-        "public routes hand on the identity headers that a client sent",
-        ("tenant.spoofed-without-token",),
-        _headers_kept,
+        "tenant.role-kept",
+        "the role's header is neither made from the token nor dropped on public routes",
+        ("tenant.claims", "tenant.inside", "tenant.spoofed-without-token"),
+        _role_kept,
     ),
     Mutation(
         "tenant.not-required",

@@ -110,7 +110,13 @@ MUTATIONS = (
     Mutation(
         "route.rewritten",
         "paths are rewritten on their way to the services",
-        ("route.*", "path.normalised"),
+        (
+            *("route.identity-service", "route.conversation-service", "route.knowledge-service"),
+            *("route.ai-orchestrator", "route.model-router", "route.agent-engine"),
+            *("route.rag-engine", "route.retrieval-service", "route.voice-engine"),
+            *("route.multimodal-engine", "route.analytics-service", "route.notification-service"),
+            "path.normalised",
+        ),
         _rewritten,
     ),
     Mutation(
