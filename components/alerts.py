@@ -113,7 +113,7 @@ def _gateway(args: AlertsArgs) -> Iterator[Alert]:
         "5m",
         "critical",
         "The gateway can't ask the rate-limit service",
-        "Login routes answer 500, all others pass without global limits. Look at the Deployment"
+        "Login routes answer 503, all others pass without global limits. Look at the Deployment"
         " ratelimit and at its Redis.",
     )
     yield Alert(

@@ -141,7 +141,7 @@ def _filter(cluster: str, authority: str, *, closed: bool) -> RateLimitFilter:
         timeout=TIMEOUT,
         failure_mode_deny=closed,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable) if closed else None,
-        stat_prefix="closed" if closed else "open",
+        # No stat_prefix: alerts and meshConfig's proxyStatsMatcher go by the statistics' own names.
         rate_limited_as_resource_exhausted=True,
         enable_x_ratelimit_headers=RateLimitXRateLimitHeadersRfcVersion.DRAFT_VERSION_03,
         rate_limit_service=RateLimitServiceConfig(
