@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from lab.contracts import (
     access,
     balancing,
+    capacity,
     compression,
     connections,
     edge,
     egress,
     limits,
     mtls,
+    newcomers,
     observed,
     outages,
     paths,
@@ -26,8 +28,9 @@ from lab.contracts.contract import Contract
 from lab.contracts.facts import Facts
 
 FAMILIES = (
-    *(mtls, access, tokens, tenants, user_agents, paths, routing),
-    *(edge, compression, connections, traffic, balancing, egress, observed, limits, outages),
+    *(mtls, access, newcomers, tokens, tenants, user_agents, paths, routing),
+    *(edge, compression, connections, traffic, balancing, egress, observed, limits),
+    *(capacity, outages),
 )
 
 

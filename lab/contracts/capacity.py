@@ -1,0 +1,202 @@
+"""How much is taken at once: pools of connections, allowances of routes, and what has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from lab.contracts.access import account, request
+from lab.contracts.contract import (
+    CLIENT,
+    Call,
+    Caller,
+    Contract,
+    Expect,
+    Judge,
+    Recorded,
+    service,
+)
+from lab.contracts.facts import Facts
+from lab.contracts.limits import COUNTED, asked, of_one_tenant, shared
+from lab.exchange import Reply, Request
+from model.service import Service
+
+_DELAY = 6.0
+"""Seconds that requests occupy a pool: all must have been sent before the first is answered."""
+_AT_ONCE = 2.0
+"""Seconds that a refusal may take; far less than a place in the pool would have taken."""
+_BEYOND = 20
+_LARGEST = 60
+"""Of the pools that a contract fills; the lab's clients send 64 requests at once."""
+_PER_SECOND_TIMES = 4
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """The families `pool` and, of `limit` and `flood`, what is about more than one tenant."""
+    yield from _pool(facts)
+    yield from _route(facts)
+    yield from _counted(facts)
+    yield from _east_west(facts)
+
+
+def _room(one: Service) -> int | None:
+    """How many requests fit into a service's pool: those under way and those that wait."""
+    pool = one.pool
+    if pool.max_connections is None or pool.http1_max_pending_requests is None or pool.h2_upgrade:
+        return None
+    return pool.max_connections + pool.http1_max_pending_requests
+
+
+def _pool(facts: Facts) -> Iterator[Contract]:
+    """The smallest pool: it is the caller's proxy that holds it, so one caller fills it alone."""
+    rooms = {one.name: room for one in facts.catalogue.services if (room := _room(one))}
+    name = min(rooms, key=lambda name: rooms[name])
+    room = rooms[name]
+    if room + _BEYOND > _LARGEST:
+        return
+    one = next(one for one in facts.catalogue.services if one.name == name)
+    connections = one.pool.max_connections or 0
+    slow = replace(
+        request(facts, one, "service", f"/contract?delay={_DELAY:g}s"), method="POST", timeout=40.0
+    )
+    caller = service(facts.catalogue.callers(one)[0])
+    served, refused = Expect((200,), served_by=name), Expect((503,), within=_AT_ONCE)
+    # One after the other: a request waits also while its connection is being made.
+    yield Contract(
+        f"pool.{name}",
+        "Requests beyond a service's connection pool are answered with 503 at once (response flag"
+        " UO).",
+        "traffic.md",
+        (Call(caller, slow, served),) * connections
+        + (Call(caller, slow, served, after=1.0),) * (room - connections)
+        + (Call(caller, slow, refused, after=2.0),) * _BEYOND,
+        waited(slice(connections, room), _DELAY),
+        watch=overflowed,
+    )
+
+
+def waited(part: slice, least: float) -> Judge:
+    """Requests that found all connections in use were served over them later."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        early = sum(reply.seconds <= least for reply in replies[part])
+        return f"{early} requests did not wait for a connection" if early else None
+
+    return judge
+
+
+def overflowed(replies: Sequence[Reply], recorded: Recorded) -> str | None:
+    """Each 503 is the caller's proxy's own, and it says that the pool was full."""
+    flags = [
+        str(line.get("flags"))
+        for reply, lines in zip(replies, recorded.lines, strict=True)
+        for line in lines
+        if reply.status == 503
+    ]
+    refused = sum(reply.status == 503 for reply in replies)
+    if flags.count("UO") != refused or len(flags) != refused:
+        return f"{refused} were refused, the proxies' flags for them are {sorted(flags)}"
+    return None
+
+
+def _route(facts: Facts) -> Iterator[Contract]:
+    for path, allowance in facts.settings.rate_limits.routes.items():
+        if allowance.unit == "second":
+            yield Contract(
+                f"limit.route{path.replace('/', '.')}",
+                "A route in `rateLimits.routes` has the allowance given there.",
+                "edge.md",
+                of_one_tenant(facts, f"{path}/1", "limited-route"),
+                _both(shared(allowance.requests, slice(None)), told(allowance.requests)),
+                pause=1.0,
+            )
+
+
+def _both(first: Judge, second: Judge) -> Judge:
+    return lambda replies: first(replies) or second(replies)
+
+
+def told(allowed: int) -> Judge:
+    """Every answer says what the allowance is."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        for reply in replies:
+            limit = (reply.header(COUNTED[0]) or "none").split(",")[0]
+            if limit != str(allowed):
+                return f"{COUNTED[0]} is {limit}, the route's allowance is {allowed}"
+        return None
+
+    return judge
+
+
+def _counted(facts: Facts) -> Iterator[Contract]:
+    allowance = facts.settings.rate_limits.per_tenant
+    sockets = [socket for one in facts.catalogue.services for socket in one.websockets]
+    methods = [grpc for one in facts.catalogue.services for grpc in one.grpc]
+    if allowance.unit != "second" or not sockets or not methods:
+        return
+    many = allowance.requests * _PER_SECOND_TIMES
+    tenant = facts.settings.authentication.tenant.claim
+    bearer = facts.bearer(**{tenant: "limited-upgrades"})
+
+    def sent(kind: Request, expect: Expect) -> tuple[Call, ...]:
+        return tuple(
+            Call(
+                CLIENT,
+                replace(
+                    kind,
+                    address=f"gateway:{index % 2}:443",
+                    headers=(*kind.headers, ("x-forwarded-for", f"198.18.4.{index + 1}")),
+                ),
+                expect,
+            )
+            for index in range(many)
+        )
+
+    yield Contract(
+        "limit.upgrades",
+        "WebSocket upgrades and gRPC calls are counted like requests.",
+        "edge.md",
+        sent(facts.websocket(sockets[0].path, *bearer, timeout=30.0), Expect((101, 429)))
+        + sent(
+            facts.grpc(f"/{methods[0].name}/Get", *bearer, timeout=30.0),
+            Expect((200,), grpc="UNIMPLEMENTED|RESOURCE_EXHAUSTED"),
+        ),
+        some_refused(slice(0, many), slice(many, None)),
+        pause=1.0,
+    )
+
+
+def some_refused(upgrades: slice, calls: slice) -> Judge:
+    """Of both some were let through and some were not, for the limit's sake."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        for what, part, limit in (
+            ("upgrades", replies[upgrades], lambda reply: reply.status == 429),
+            ("calls", replies[calls], lambda reply: reply.grpc_status == "RESOURCE_EXHAUSTED"),
+        ):
+            refused = sum(map(limit, part))
+            if refused in (0, len(part)):
+                return f"{refused} of {len(part)} {what} were refused"
+        return None
+
+    return judge
+
+
+def _east_west(facts: Facts) -> Iterator[Contract]:
+    if not facts.settings.gateway.east_west:
+        return
+    # A bucket begins full with the first request and is filled again an hour, minute or second
+    # later, so this is more than it held.
+    many = facts.settings.rate_limits.per_address.requests + 30
+    call = Call(
+        Caller("identity", account(facts, facts.catalogue.services[0].name)),
+        replace(asked(facts, facts.client(40)), address="gateway:15443"),
+        Expect((401,)),
+    )
+    yield Contract(
+        "flood.east-west",
+        "The east-west port has no flood limit.",
+        "edge.md",
+        (call,) * many,
+    )

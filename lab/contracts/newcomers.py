@@ -1,0 +1,111 @@
+"""Workloads of the mesh that are no service of the catalogue: nobody may call them unasked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from lab.contracts.access import account, http_port, request
+from lab.contracts.arrangements import applied
+from lab.contracts.contract import DENIED, NOT_REACHED, PLAIN, REFUSED, Call, Caller, Contract
+from lab.contracts.contract import service as through
+from lab.contracts.facts import Facts
+from lab.data_plane import DataPlane
+from lab.exchange import Request
+from model.access import Catalogue
+from model.service import Service
+
+DOCUMENT = "security.md"
+NEWCOMER = "newcomer"
+_SENTENCE = "What no policy allows is denied, for every workload in the mesh."
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """Of the family `access` what is about no service."""
+    port = http_port(_pattern(facts.catalogue)).number
+    callers = tuple(_identities(facts))
+    instance = Request(f"pod:{NEWCOMER}:{port}", NEWCOMER, timeout=15.0)
+    by_name = Request(f"service:{NEWCOMER}:{port}", f"{NEWCOMER}:{port}", timeout=15.0)
+    yield Contract(
+        "access.newcomer",
+        _SENTENCE,
+        DOCUMENT,
+        (
+            *(Call(caller, instance, DENIED) for caller in callers),
+            Call(PLAIN, instance, REFUSED),
+            *(Call(through(one.name), by_name, NOT_REACHED) for one in facts.catalogue.services),
+            *(
+                Call(through(NEWCOMER), request(facts, one, "service"), NOT_REACHED)
+                for one in facts.catalogue.services
+            ),
+        ),
+        arrangement=_one_more,
+    )
+
+
+def _identities(facts: Facts) -> Iterator[Caller]:
+    """Everybody with a certificate of the mesh: the services, the gateway, the newcomer itself."""
+    for name in (*facts.catalogue.names, NEWCOMER):
+        yield Caller("identity", account(facts, name))
+    namespaces, domain = facts.settings.namespaces, facts.settings.control_plane.trust_domain
+    gateway = f"spiffe://{domain}/ns/{namespaces.mesh}/sa/istio-ingressgateway"
+    yield Caller("identity", gateway)
+
+
+def _pattern(catalogue: Catalogue) -> Service:
+    return catalogue.services[-1]
+
+
+@contextlib.contextmanager
+def _one_more(data_plane: DataPlane) -> Iterator[None]:
+    """A workload in the services' namespace, injected like them, that no policy has heard of."""
+    with applied(data_plane, list(_objects(data_plane))):
+        yield
+
+
+def _objects(data_plane: DataPlane) -> Iterator[dict[str, Any]]:
+    """What runs in a service's pod, under another name."""
+    pattern, namespace = _pattern(data_plane.catalogue), data_plane.settings.namespaces.apps
+    found = data_plane.lab.kubectl.get(
+        "deployments", f"--namespace={namespace}", f"--selector=app={pattern.name}"
+    )["items"]
+    template = found[0]["spec"]["template"]
+    labels = {"app": NEWCOMER, "version": "v1"}
+    metadata = {"name": NEWCOMER, "namespace": namespace, "labels": labels}
+    port = http_port(pattern)
+    yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+    yield {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {
+            "selector": {"app": NEWCOMER},
+            "ports": [
+                {
+                    "name": port.name,
+                    "port": port.number,
+                    "targetPort": port.number,
+                    "appProtocol": port.protocol,
+                }
+            ],
+        },
+    }
+    yield {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {**template["metadata"], "labels": labels},
+                "spec": {
+                    **template["spec"],
+                    "serviceAccountName": NEWCOMER,
+                    "serviceAccount": NEWCOMER,
+                    "terminationGracePeriodSeconds": 2,
+                },
+            },
+        },
+    }
