@@ -1,0 +1,91 @@
+"""What contracts of capacity take for right and for wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from lab.contracts.capacity import overflowed, some_refused, told, waited
+from lab.contracts.contract import Recorded
+from lab.contracts.promises import declared
+from lab.exchange import Reply
+
+SERVED, REFUSED = Reply(status=200, seconds=6.1), Reply(status=503)
+
+
+def test_a_pool_is_filled_in_turn_and_overflows_with_what_is_more() -> None:
+    (contract,) = (one for one in declared() if one.id.startswith("pool."))
+    wanted = [(call.expect.status, call.after) for call in contract.calls]
+    assert wanted == [((200,), 0.0)] * 20 + [((200,), 1.0)] * 20 + [((503,), 2.0)] * 20
+    refusal = contract.calls[-1].expect
+    assert refusal.unmet(Reply(status=503, seconds=0.1)) is None
+    assert refusal.unmet(Reply(status=503, seconds=4.0))
+    assert refusal.unmet(SERVED)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wrong"), [((6.0, 11.0, 11.2), ""), ((6.0, 6.2, 11.0), "1 requests did not wait")]
+)
+def test_requests_wait_for_a_connection(seconds: Sequence[float], wrong: str) -> None:
+    said = waited(slice(1, 3), 6.5)([Reply(status=200, seconds=each) for each in seconds])
+    assert (said is None) if not wrong else (said is not None and wrong in said)
+
+
+def _line(flags: str) -> Mapping[str, str]:
+    return {"log": "access", "flags": flags}
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([[_line("-")], [_line("UO")]], ""),
+        ([[_line("-")], [_line("UF")]], "flags for them are ['UF']"),
+        ([[_line("-")], [_line("-")]], "flags for them are ['-']"),
+        ([[_line("-")], []], "flags for them are []"),
+        # Another proxy passed on what the service itself answered.
+        ([[_line("-")], [_line("UO"), _line("-")]], "['-', 'UO']"),
+    ],
+)
+def test_refusals_are_the_pools(lines: Sequence[Sequence[Mapping[str, str]]], wrong: str) -> None:
+    said = overflowed([SERVED, REFUSED], Recorded(lines, ()))
+    assert (said is None) if not wrong else (said is not None and wrong in said)
+
+
+@pytest.mark.parametrize(
+    ("limit", "wrong"),
+    [("20, 20;w=1", ""), ("50, 50;w=1", "is 50, the route's allowance is 20"), (None, "is none")],
+)
+def test_answers_tell_the_routes_allowance(limit: str | None, wrong: str) -> None:
+    headers = (("x-ratelimit-limit", limit),) if limit else ()
+    said = told(20)([Reply(status=429, headers=headers)])
+    assert (said is None) if not wrong else (said is not None and wrong in said)
+
+
+UPGRADED, LIMITED = Reply(status=101), Reply(status=429)
+CALLED = Reply(status=200, grpc_status="UNIMPLEMENTED")
+EXHAUSTED = Reply(status=200, grpc_status="RESOURCE_EXHAUSTED")
+
+
+@pytest.mark.parametrize(
+    ("replies", "wrong"),
+    [
+        ((UPGRADED, LIMITED, CALLED, EXHAUSTED), ""),
+        ((UPGRADED, UPGRADED, CALLED, EXHAUSTED), "0 of 2 upgrades were refused"),
+        ((UPGRADED, LIMITED, CALLED, CALLED), "0 of 2 calls were refused"),
+        ((LIMITED, LIMITED, CALLED, EXHAUSTED), "2 of 2 upgrades were refused"),
+    ],
+)
+def test_upgrades_and_calls_are_counted(replies: Sequence[Reply], wrong: str) -> None:
+    said = some_refused(slice(0, 2), slice(2, None))(replies)
+    assert (said is None) if not wrong else (said is not None and wrong in said)
+
+
+def test_every_identity_is_tried_on_a_newcomer() -> None:
+    (contract,) = (one for one in declared() if one.id == "access.newcomer")
+    identities = {call.caller.name for call in contract.calls if call.caller.kind == "identity"}
+    assert len(identities) == 17
+    assert any("istio-ingressgateway" in name for name in identities)
+    # From outside its own proxy, and from inside to every service.
+    assert contract.arrangement is not None
+    assert sum(call.caller.name == "newcomer" for call in contract.calls) == 15
