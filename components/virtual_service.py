@@ -241,11 +241,14 @@ def _retries(service: Service, part: Part) -> HTTPRetry:
 
     Streams are never repeated, nor are writes to AI services: a second try would be paid for
     twice. No limit for each try of a write: it would cut a slow first try and not bring a second.
+    With consistent hashing Istio by itself asks the same instance again, which may be the dead one.
     """
     if service.retries == 0 or part == "stream" or (service.ai and part == "write"):
         return HTTPRetry(attempts=0)
     if part == "write":
-        return HTTPRetry(attempts=service.retries, retry_on=_NEVER_HANDLED)
+        return HTTPRetry(
+            attempts=service.retries, retry_on=_NEVER_HANDLED, retry_ignore_previous_hosts=True
+        )
     share = (seconds(service.timeout) / (service.retries + 1)).quantize(
         Decimal("0.001"), rounding=ROUND_DOWN
     )
@@ -253,6 +256,7 @@ def _retries(service: Service, part: Part) -> HTTPRetry:
         attempts=service.retries,
         per_try_timeout=f"{share.normalize():f}s",
         retry_on=f"gateway-error,{_NEVER_HANDLED}",
+        retry_ignore_previous_hosts=True,
     )
 
 
