@@ -167,13 +167,30 @@ def of_one_tenant(
     )  # fmt: skip
 
 
+def _spread(many: Sequence[Call], few: Sequence[Call]) -> tuple[Call, ...]:
+    """All calls, the few at even distances among the many."""
+    step = len(many) // len(few)
+    return tuple(
+        call
+        for index, one in enumerate(few)
+        for call in (
+            *many[index * step : (index + 1) * step if index + 1 < len(few) else None],
+            one,
+        )
+    )
+
+
+def _judged(indices: Sequence[int], judge: Judge) -> Judge:
+    """Looks at some of the replies only."""
+    return lambda replies: judge([replies[index] for index in indices])
+
+
 def _tenants(facts: Facts) -> Iterator[Contract]:
     allowance = facts.settings.rate_limits.per_tenant
     if allowance.unit != "second":
         return
     claim = facts.settings.authentication.tenant
     one_tenant = partial(of_one_tenant, facts)
-    many = len(one_tenant("/", ""))
     yield Contract(
         "limit.tenant",
         "Requests of one tenant to one route prefix beyond `perTenant` are answered with 429, over"
@@ -185,18 +202,24 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
     )
     others = tuple(
         Call(CLIENT, facts.api(path, *facts.bearer(**{claim.claim: tenant})), Expect((200,)))
+        for _ in range(10)
         for path, tenant in (
             ("/api/v1/notification/1", "limited-3"),
             ("/api/v1/retrieval/1", "limited-2"),
         )
-        for _ in range(5)
     )
+    flood = one_tenant("/api/v1/notification/1", "limited-2")
+    # Spread among the tenant's requests: behind them all they would come when a new second began.
+    mixed = _spread(flood, others)
     yield Contract(
         "limit.others",
         "Another tenant on the same route, and the same tenant on another route, are not affected.",
         DOCUMENT,
-        (*one_tenant("/api/v1/notification/1", "limited-2"), *others),
-        shared(allowance.requests, slice(0, many)),
+        mixed,
+        _judged(
+            [index for index, call in enumerate(mixed) if call not in others],
+            shared(allowance.requests, slice(None)),
+        ),
         pause=1.0,
     )
     yield Contract(
@@ -243,7 +266,7 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
                     ),
                     Expect((200,), grpc="UNIMPLEMENTED|RESOURCE_EXHAUSTED"),
                 )
-                for index in range(many)
+                for index in range(allowance.requests * 4)
             ),
             _exhausted,
             pause=1.0,

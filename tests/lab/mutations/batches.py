@@ -38,17 +38,19 @@ def batches(
     contracts: Sequence[str],
     objects: Sequence[Object],
     largest: int = LARGEST,
+    costly: frozenset[str] = frozenset(),
 ) -> list[list[Mutation]]:
     """All mutations in as few batches as come of putting each into the first that it fits.
 
     In a batch each contract is meant by one mutation at most, so that each failure is one
     mutation's, and no mutation removes what another changes. What needs a restart of istiod stands
-    together.
+    together, and so do mutations meant by contracts that are costly to run.
     """
     found: list[list[_Effect]] = []
     before = {reference(one): one for one in objects}
-    for mutation in sorted(mutations, key=lambda one: one.control_plane is None):
-        effect = _effect(mutation, contracts, before)
+    effects = [_effect(one, contracts, before) for one in mutations]
+    effects.sort(key=lambda one: (one.mutation.control_plane is None, not one.meant & costly))
+    for effect in effects:
         for batch in found:
             if len(batch) < largest and all(effect.apart(one) for one in batch):
                 batch.append(effect)

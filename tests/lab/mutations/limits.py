@@ -68,9 +68,9 @@ MUTATIONS = (
     ),
     Mutation(
         "flood.by-network",
-        "IPv4 clients are counted by network",
-        ("flood.forged", "flood.others", "limit.login.*"),
-        _mask("v4_prefix_mask_len", 24),
+        "four neighbouring IPv4 clients are counted as one",
+        ("flood.forged", "flood.others"),
+        _mask("v4_prefix_mask_len", 30),
     ),
     Mutation(
         "flood.by-whole-ipv6",
@@ -99,7 +99,7 @@ MUTATIONS = (
     Mutation(
         "limit.headers-off",
         "answers do not tell what is left of a limit",
-        ("limit.headers",),
+        ("limit.headers", "limit.route.*"),
         _no_headers,
     ),
     Mutation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class Mutation:
         Raises:
             NothingToMutate: nothing is changed.
         """
-        mutant = copy.deepcopy(list(objects))
+        mutant: Objects = json.loads(json.dumps(list(objects)))
         if self.change:
             mutant = self.change(mutant) or mutant
             if mutant == list(objects):

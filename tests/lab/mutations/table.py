@@ -2,7 +2,7 @@
 
     python -m tests.lab.mutations.table [RESULTS]
 
-writes docs/MUTATIONS.md. RESULTS is the file that a run of tests/lab/test_mutations.py with
+writes docs/MUTATIONS.md. RESULTS is the file that a run of tests/lab/test_promises_can_fail.py with
 VOICEMESH_MUTATIONS=FILE left behind; without it results are told as unknown.
 """
 
@@ -23,7 +23,7 @@ _HEAD = """\
 # Mutations: that every contract can fail
 
 Made by `python -m tests.lab.mutations.table`; do not edit. Each row is a mistake that a person could
-make in the objects of stack dev (or in what istiod is started with). `tests/lab/test_mutations.py`
+make in the objects of stack dev (or in what istiod is started with). `tests/lab/test_promises_can_fail.py`
 deploys it to a real mesh and runs the contracts of [PROMISES.md](PROMISES.md): exactly those named
 here must fail, no more and no fewer. A `*` stands for every contract whose id begins so.
 """

@@ -54,7 +54,10 @@ class Trials:
         self._last: Sequence[Mutation] = ()
         self.settled: float | None = None
         """Seconds that proxies needed for the last change; None where they did not get there."""
-        self.contracts = [one.id for one in self._contracts()]
+        found = self._contracts()
+        self.contracts = [one.id for one in found]
+        self.costly = frozenset(one.id for one in found if _states(one))
+        """Contracts that bring the mesh into another state first."""
 
     def of(self, batch: Sequence[Mutation]) -> Iterator[Trial]:
         """Make the mesh wrong in these ways and run the contracts.
