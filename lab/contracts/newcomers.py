@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from lab.contracts.access import account, http_port, request
+from lab.contracts.access import account, http_port
 from lab.contracts.arrangements import applied
-from lab.contracts.contract import DENIED, NOT_REACHED, PLAIN, REFUSED, Call, Caller, Contract
+from lab.contracts.contract import DENIED, NOT_REACHED, PLAIN, Call, Caller, Contract
 from lab.contracts.contract import service as through
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
@@ -33,12 +33,8 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         (
             *(Call(caller, instance, DENIED) for caller in callers),
-            Call(PLAIN, instance, REFUSED),
+            Call(PLAIN, instance, NOT_REACHED),
             *(Call(through(one.name), by_name, NOT_REACHED) for one in facts.catalogue.services),
-            *(
-                Call(through(NEWCOMER), request(facts, one, "service"), NOT_REACHED)
-                for one in facts.catalogue.services
-            ),
         ),
         arrangement=_one_more,
     )

@@ -1,0 +1,173 @@
+"""Mistakes in pools, load balancing, outlier detection, allowances and connections."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from tests.lab.mutations.edge import routes, without_routes
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named, without
+
+
+def _policy(objects: Objects, service: str) -> Object:
+    policy: Object = named(objects, "DestinationRule", service)["spec"]["trafficPolicy"]
+    return policy
+
+
+def _no_default(objects: Objects) -> Objects:
+    return without(objects, named(objects, "AuthorizationPolicy", "deny-all"))
+
+
+def _larger_pool(objects: Objects) -> None:
+    _policy(objects, "indexing-service")["connectionPool"]["http"]["http1MaxPendingRequests"] = 1024
+
+
+def _another_header(objects: Objects) -> None:
+    _policy(objects, "voice-engine")["loadBalancer"]["consistentHash"] = {
+        "httpHeaderName": "x-request-id"
+    }
+
+
+def _one_for_all(objects: Objects) -> None:
+    _policy(objects, "notification-service")["loadBalancer"] = {
+        "consistentHash": {"useSourceIp": True},
+        "localityLbSetting": {"enabled": False},
+    }
+
+
+def _own_zone(objects: Objects) -> None:
+    """Istio's own default, wherever there is outlier detection."""
+    del _policy(objects, "multimodal-engine")["loadBalancer"]["localityLbSetting"]
+
+
+def _half_and_half(objects: Objects) -> None:
+    for share in _policy(objects, "ai-orchestrator")["loadBalancer"]["localityLbSetting"][
+        "distribute"
+    ]:
+        share["to"] = dict.fromkeys(share["to"], 50)
+
+
+def _outliers(service: str, **changes: Any) -> Callable[[Objects], None]:
+    def change(objects: Objects) -> None:
+        _policy(objects, service)["outlierDetection"].update(changes)
+
+    return change
+
+
+def _another_routes_limit(objects: Objects) -> None:
+    """Requests of one route are counted under another's name."""
+    for value in routes(objects, "edge-global-rate-limit", "multimodal-engine."):
+        for limit in value["typed_per_filter_config"].values():
+            for rates in limit["rate_limits"]:
+                rates["actions"][0]["generic_key"]["descriptor_value"] = "/api/v1/rag"
+
+
+def _limited_port(objects: Objects) -> None:
+    patches = named(objects, "EnvoyFilter", "edge-local-rate-limit")["spec"]["configPatches"]
+    limited = copy.deepcopy(patches[0])
+    limited["match"]["listener"]["portNumber"] = 15443
+    patches.append(limited)
+
+
+def _connections(**changes: Any) -> Callable[[Objects], None]:
+    """The gateway's pods are started with other settings of connections."""
+
+    def change(objects: Objects) -> None:
+        deployment = named(objects, "Deployment", "istio-ingressgateway")
+        annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+        config = yaml.safe_load(annotations["proxy.istio.io/config"])
+        config["connectionSettings"].update(changes)
+        annotations["proxy.istio.io/config"] = yaml.safe_dump(config)
+
+    return change
+
+
+MUTATIONS = (
+    Mutation(
+        "access.no-default",
+        "what no policy allows is not denied",
+        ("access.newcomer",),
+        _no_default,
+    ),
+    Mutation(
+        "pool.larger",
+        "more requests may wait for a connection to a service than declared",
+        ("pool.indexing-service",),
+        _larger_pool,
+    ),
+    Mutation(
+        "balance.another-header",
+        "consistent hashing looks at another header than the one declared",
+        ("balance.hash", "outlier.5xx"),
+        _another_header,
+    ),
+    Mutation(
+        "balance.one-for-all",
+        "a caller always meets the same instance of a service",
+        ("balance.round-robin", "outlier.gateway"),
+        _one_for_all,
+    ),
+    Mutation(
+        "balance.own-zone",
+        "requests stay in the caller's zone though no preference is declared",
+        ("balance.least-request",),
+        _own_zone,
+    ),
+    Mutation(
+        "balance.half-and-half",
+        "a locality preference gives each zone the same share",
+        ("balance.locality",),
+        _half_and_half,
+    ),
+    Mutation(
+        "outlier.never",
+        "an instance is taken out only after many more failures than declared",
+        ("outlier.5xx",),
+        _outliers("voice-engine", consecutive5xxErrors=20, consecutiveGatewayErrors=20),
+    ),
+    Mutation(
+        "outlier.too-long",
+        "an instance stays out ten times as long as declared",
+        ("outlier.gateway",),
+        _outliers("notification-service", baseEjectionTime="300s"),
+    ),
+    Mutation(
+        "limit.another-routes",
+        "requests of a route are counted under the name of another",
+        ("limit.route.*",),
+        _another_routes_limit,
+    ),
+    Mutation(
+        "limit.upgrades-forgotten",
+        "WebSocket upgrades of a service have no limit",
+        ("limit.upgrades",),
+        without_routes("edge-global-rate-limit", "voice-engine.ws."),
+    ),
+    Mutation(
+        "east-west.limited",
+        "the flood limit holds on the east-west port as well",
+        ("east-west.unlimited",),
+        _limited_port,
+    ),
+    Mutation(
+        "connection.idle-kept",
+        "idle connections are kept for an hour",
+        ("connection.idle",),
+        _connections(httpIdleTimeout="3600s"),
+    ),
+    Mutation(
+        "connection.headers-awaited",
+        "clients may take a minute to send their headers",
+        ("connection.headers",),
+        _connections(httpRequestHeadersTimeout="60s"),
+    ),
+    Mutation(
+        "connection.many-streams",
+        "a connection carries ten times as many requests at once",
+        ("connection.streams",),
+        _connections(httpMaxConcurrentStreams=1000),
+    ),
+)
