@@ -38,9 +38,6 @@ from model.service import Port, Service
 from model.settings import Cohort, Cors, Split
 from model.values import SAFE_METHODS, Method, seconds
 
-STREAM_TIMEOUT = "3600s"
-"""How long a streamed answer may go on; the idle limit of the edge spares it too."""
-
 _NEVER_HANDLED = "connect-failure,refused-stream,reset-before-request"
 """Failures of which Envoy knows that the service did not see the request.
 
@@ -112,6 +109,7 @@ def public_routes(
                 api_route_name(service, route, entry.part),
                 [_match(uri, entry) for uri in _below(route.path)],
                 part=entry.part,
+                timeout=route.stream_timeout if entry.part == "stream" else None,
                 cors=_cors_policy(cors),
                 dropped=claim_headers if route.access == "public" else (),
             )
@@ -194,7 +192,7 @@ def _expanded(
     dropped: Iterable[str] = (),
 ) -> Iterator[HTTPRoute]:
     """One HTTP route for each cohort, then the weighted one for everybody else."""
-    limit = timeout or (STREAM_TIMEOUT if part == "stream" else target.service.timeout)
+    limit = timeout or target.service.timeout
     request = HeadersHeaderOperations(remove=list(dropped)) if dropped else None
     cohorts = target.split.cohorts if target.split else ()
     *cohort_names, rest = split_names(name, target.split)

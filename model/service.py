@@ -20,6 +20,9 @@ from model.values import (
     seconds,
 )
 
+STREAM_TIMEOUT = "3600s"
+"""How long a WebSocket or a streamed exchange may last where nothing else is said."""
+
 
 class Port(Model):
     """One port of the service's Kubernetes Service."""
@@ -66,11 +69,15 @@ class Route(Model):
     streaming: bool = False
     """True where answers are streamed (server-sent events): no body limit, no compression,
     no idle cut."""
+    stream_timeout: Duration = STREAM_TIMEOUT
+    """How long one exchange of a streaming route may last, idle or not."""
     login: bool = False
     """True for routes that check credentials: the far lower login rate limit applies."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if not self.streaming and self.stream_timeout != STREAM_TIMEOUT:
+            raise ValueError(f"route {self.path} has a stream_timeout but is not streaming")
         if self.access == "public" and not self.public_reason.strip():
             raise ValueError(
                 f"route {self.path} is public without saying so: give public_reason, or leave"
@@ -104,7 +111,7 @@ class WebSocketRoute(Model):
 
     path: Path
     port: Name = "http"
-    timeout: Duration = "3600s"
+    timeout: Duration = STREAM_TIMEOUT
     """How long one connection may last, idle or not."""
 
 

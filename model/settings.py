@@ -384,6 +384,8 @@ class Override(Model):
     timeout: Duration | None = None
     retries: int | None = Field(default=None, ge=0, le=10)
     pool: Pool | None = None
+    stream_timeout: Duration | None = None
+    """How long the service's WebSockets and streamed exchanges may last, idle or not."""
     size: Size | None = None
 
 

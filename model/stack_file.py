@@ -123,8 +123,24 @@ def adapted(catalogue: Catalogue, settings: Settings) -> Catalogue:
             for field in ("timeout", "retries", "pool")
             if (value := getattr(override, field)) is not None
         }
+        if override.stream_timeout is not None:
+            changes |= _streams(service, override.stream_timeout)
         services.append(Service.model_validate({**dict(service), **changes}))
     return Catalogue(services=tuple(services))
+
+
+def _streams(service: Service, timeout: str) -> dict[str, Any]:
+    """The service's routes and WebSockets, those that stream with another timeout."""
+    routes = tuple(
+        route.model_copy(update={"stream_timeout": timeout}) if route.streaming else route
+        for route in service.routes
+    )
+    sockets = (one.model_copy(update={"timeout": timeout}) for one in service.websockets)
+    return {"routes": routes, "websockets": tuple(sockets)}
+
+
+def _has_streams(service: Service) -> bool:
+    return service.websocket or any(route.streaming for route in service.routes)
 
 
 def _mismatches(settings: Settings, catalogue: Catalogue) -> list[tuple[str, str]]:
@@ -167,8 +183,11 @@ def _mismatches(settings: Settings, catalogue: Catalogue) -> list[tuple[str, str
             else:
                 continue
             found.append((f"rateLimits.{key}.{path}", problem))
-    for name in settings.services:
+    for name, override in settings.services.items():
         if name in catalogue.names:
+            if override.stream_timeout and not _has_streams(catalogue.service(name)):
+                problem = f"{name} has neither WebSockets nor streaming routes"
+                found.append((f"services.{name}.streamTimeout", problem))
             one = settings.model_copy(update={"services": {name: settings.services[name]}})
             try:
                 adapted(catalogue, one)

@@ -11,7 +11,6 @@ from components.route_names import (
     split_names,
     websocket_route_name,
 )
-from components.virtual_service import STREAM_TIMEOUT
 from model.access import Catalogue
 from model.service import Route
 from model.settings import Split
@@ -50,7 +49,7 @@ def _gateway_routes(catalogue: Catalogue, traffic: Mapping[str, Split]) -> Itera
                 token=route.access == "token",
                 upload=route.upload,
                 login=route.login,
-                longest=STREAM_TIMEOUT if route.streaming else "",
+                longest=route.stream_timeout if route.streaming else "",
             )
         for socket in service.websockets:
             yield GatewayRoute(

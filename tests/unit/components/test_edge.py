@@ -307,7 +307,8 @@ def test_any_catalogue(data: st.DataObject) -> None:
             assert action.get("idle_timeout") == (
                 "0s" if route.kind in ("stream", "websocket") else None
             )
-            assert ("max_stream_duration" in action) == ("idle_timeout" in action)
+            longest = action.get("max_stream_duration", {}).get("max_stream_duration")
+            assert longest == (route.longest or None)
 
             sent = _sent(result, name)
             asked = [n for n in (rate_limits.OPEN, rate_limits.CLOSED) if result.on_route(name, n)]

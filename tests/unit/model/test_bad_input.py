@@ -190,6 +190,11 @@ SETTINGS: dict[str, tuple[Edit, str]] = {
         put("services.identity-service", {"timeout": "2s"}),
         f"{KEY}services.identity-service: timeout 2s leaves 4 tries less than 1s each",
     ),
+    "time for streams of a service that has none": (
+        put("services.identity-service", {"streamTimeout": "60s"}),
+        f"{KEY}services.identity-service.streamTimeout: identity-service has neither WebSockets nor"
+        " streaming routes",
+    ),
     "namespaces that fall together": (
         put("namespaces.infra", "voiceassistant-dev"),
         f"{KEY}namespaces: apps, infra and mesh must differ, found voiceassistant-dev,"
@@ -320,6 +325,10 @@ CATALOGUES: dict[str, tuple[Callable[[], tuple[Service, ...]], str]] = {
         lambda: (_service("billing", routes=(Route(path="/bills", access="public"),)),),
         "Route: route /bills is public without saying so: give public_reason, or leave access at"
         " 'token'",
+    ),
+    "time for the streams of a route that has none": (
+        lambda: (_service("billing", routes=(Route(path="/bills", stream_timeout="60s"),)),),
+        "Route: route /bills has a stream_timeout but is not streaming",
     ),
     "a service twice": (
         lambda: (_service("billing"), _service("billing")),
