@@ -1,0 +1,73 @@
+"""Every contract can fail: each mistake in the deployed stack is noticed by exactly those meant to.
+
+It stands behind `test_promises` in the alphabet: the same lab serves both, and that one wants it new.
+With `--mutations-alone` each mutation is tried by itself; else those that no contract has to notice
+both of are tried together. VOICEMESH_MUTATIONS=FILE keeps the results as JSON.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lab.data_plane import DataPlane
+from tests.lab.conftest import STACK
+from tests.lab.mutations.all import ALL
+from tests.lab.mutations.batches import LARGEST, batches
+from tests.lab.mutations.mutation import Mutation
+from tests.lab.mutations.table import as_json, table
+from tests.lab.mutations.trials import Trial, Trials
+
+pytestmark = pytest.mark.lab
+RESULTS = os.environ.get("VOICEMESH_MUTATIONS", "")
+
+
+@pytest.fixture(scope="module")
+def trials(request: pytest.FixtureRequest, mesh: DataPlane) -> Mapping[str, Trial]:
+    """What became of each mutation that this run is about, by id."""
+    chosen = _chosen(request)
+    tried = Trials(mesh, STACK)
+    alone = request.config.getoption("--mutations-alone")
+    together = batches(
+        chosen, tried.contracts, tried.mesh.declared, 1 if alone else LARGEST, tried.costly
+    )
+    report = request.config.pluginmanager.getplugin("terminalreporter")
+    done: list[Trial] = []
+    try:
+        for number, batch in enumerate(together, 1):
+            done += tried.of(batch)
+            report.write_line(
+                f"\nmutations, batch {number} of {len(together)}: {done[-1].seconds:.0f} s"
+            )
+    finally:
+        tried.end()
+        report.write_line("\n" + table(done) if done else "")
+        if RESULTS and done:
+            Path(RESULTS).write_text(as_json(done), encoding="utf-8")
+    return {one.mutation.id: one for one in done}
+
+
+def _chosen(request: pytest.FixtureRequest) -> list[Mutation]:
+    """The mutations that were not deselected."""
+    found = [
+        item.callspec.params["mutation"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == _TEST
+    ]
+    return [one for one in found if isinstance(one, Mutation)]
+
+
+@pytest.mark.parametrize("mutation", ALL, ids=lambda one: one.id)
+def test_a_mutation_is_noticed_by_exactly_the_contracts_meant(
+    trials: Mapping[str, Trial], mutation: Mutation
+) -> None:
+    trial = trials[mutation.id]
+    assert trial.meant
+    assert trial.failed == trial.meant
+    assert trial.strays == {}
+
+
+_TEST = test_a_mutation_is_noticed_by_exactly_the_contracts_meant.__name__
