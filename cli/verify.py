@@ -105,7 +105,7 @@ def _live(
         issuers = Issuers(Path(keys))
         issuers.ensure(settings.authentication.issuers)
         adapted = stack_file.adapted(services, settings)
-        facts = Facts(settings, adapted, issuers, live.authorities())
+        facts = Facts(stack, settings, adapted, issuers, live.authorities())
         contracts = _chosen(live.safe(chosen(facts, only)), only)
     found = address or _public_address(context or "", settings.namespaces.mesh)
     return contracts, live.run(contracts, found)

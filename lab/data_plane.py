@@ -28,8 +28,9 @@ OWN = ",".join(f"{name}={value}" for name, value in LABELS.items())
 class DataPlane:
     """The pods of a lab whose control plane runs."""
 
-    def __init__(self, lab: Lab, settings: Settings, catalogue: Catalogue) -> None:
+    def __init__(self, lab: Lab, stack: str, settings: Settings, catalogue: Catalogue) -> None:
         self.lab = lab
+        self.stack = stack
         self.settings = settings
         self.catalogue = catalogue
         self.issuers = Issuers(lab.directory.path / "issuers")
@@ -45,7 +46,7 @@ class DataPlane:
         """
         services = catalogue()
         settings = stack_file.load(stack, services)
-        return cls(lab, settings, stack_file.adapted(services, settings))
+        return cls(lab, stack, settings, stack_file.adapted(services, settings))
 
     def start(self) -> bool:
         """Start the kubelet and the lab's own pods; True if the kubelet was started.

@@ -19,8 +19,10 @@ from lab.contracts import (
     outages,
     paths,
     routing,
+    spans,
     tenants,
     tokens,
+    traces,
     traffic,
     user_agents,
 )
@@ -29,7 +31,7 @@ from lab.contracts.facts import Facts
 
 FAMILIES = (
     *(mtls, access, newcomers, tokens, tenants, user_agents, paths, routing),
-    *(edge, compression, connections, traffic, balancing, egress, observed, limits),
+    *(edge, compression, connections, traffic, balancing, egress, observed, traces, spans, limits),
     *(capacity, outages),
 )
 

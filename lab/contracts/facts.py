@@ -25,6 +25,7 @@ TENANT, USER = "tenant-a", "user-1"
 class Facts:
     """The stack under test, seen by its clients."""
 
+    stack: str
     settings: Settings
     catalogue: Catalogue
     issuers: Issuers
@@ -37,6 +38,7 @@ class Facts:
     def of(cls, data_plane: DataPlane) -> Facts:
         """Those of the stack that a lab was made for."""
         return cls(
+            data_plane.stack,
             data_plane.settings,
             data_plane.catalogue,
             data_plane.issuers,

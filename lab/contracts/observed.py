@@ -1,26 +1,19 @@
-"""What the mesh writes down: audit records, the access log, traces."""
+"""What proxies log: audit records and the access log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import sqrt
 
 from components.mesh_config import access_log_fields
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded, Watch
 from lab.contracts.facts import TENANT, USER, Facts
-from lab.exchange import Reply, Request
-from model.service import Service
-
-_TRACED = 160
-_DEVIATIONS = 4.5
-"""Standard deviations that chance is allowed: once in 150,000 runs it is more."""
+from lab.exchange import Reply
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """The families `audit`, `log` and `trace`."""
+    """The families `audit` and `log`."""
     yield from _audit(facts)
     yield from _access_log(facts)
-    yield from _traces(facts)
 
 
 def _audit(facts: Facts) -> Iterator[Contract]:
@@ -78,7 +71,8 @@ def _audited(wanted: Sequence[dict[str, str]]) -> Watch:
 def _access_log(facts: Facts) -> Iterator[Contract]:
     yield Contract(
         "log.fields",
-        "One line of JSON for each request at each proxy, on standard output;",
+        "Each request is one line of JSON at each proxy, on standard output, with who asked, what, and"
+        " what came of it; fields without a value are left out.",
         "telemetry.md",
         (
             Call(CLIENT, facts.api("/api/v1/notification/1?token=secret", *facts.bearer()), _OK),
@@ -152,146 +146,5 @@ def _without(*secrets: str) -> Watch:
                 if secret in str(dict(line)):
                     return f"{line['proxy']} logged {secret}"
         return None
-
-    return watch
-
-
-def _share(facts: Facts, one: Service) -> float:
-    sampling = facts.settings.telemetry.sampling
-    shares = [sampling.default]
-    if one.ai:
-        shares.append(sampling.ai)
-    if one.websocket:
-        shares.append(sampling.websocket)
-    return float(max(shares)) / 100
-
-
-def _traces(facts: Facts) -> Iterator[Contract]:
-    groups: dict[float, tuple[Service, Request]] = {}
-    for one, route in facts.catalogue.exposures:
-        readable = not route.methods or "GET" in route.methods
-        restricted = any(not r.methods or "GET" in r.methods for r in route.restricted)
-        if route.access == "token" and readable and not restricted and not route.streaming:
-            groups.setdefault(_share(facts, one), (one, facts.api(f"{route.path}/1")))
-    for share, (one, request) in groups.items():
-        yield Contract(
-            f"trace.share.{one.name}",
-            "The share holds for everything that a service is asked, not for single paths.",
-            "telemetry.md",
-            _many(facts, request, _TRACED),
-            watch=_sampled(share),
-            settle=6.0,
-        )
-    one, request = groups[max(groups)]
-    yield Contract(
-        "trace.whole",
-        "The id goes with the request, so the gateway and the proxies behind it choose the same"
-        " requests, and a trace is kept whole or not at all.",
-        "telemetry.md",
-        _many(facts, request, 40),
-        watch=_whole(one.name),
-        settle=6.0,
-    )
-    least = groups[min(groups)][1]
-    parent = "0af7651916cd43dd8448eb211c80319c"
-    yield Contract(
-        "trace.clients",
-        "The gateway takes `traceparent`, `tracestate`, `x-client-trace-id` and"
-        " `x-envoy-force-trace` off a request before it decides.",
-        "telemetry.md",
-        _many(
-            facts,
-            least,
-            60,
-            ("traceparent", f"00-{parent}-b7ad6b7169203331-01"),
-            ("tracestate", "evil=1"),
-            ("x-client-trace-id", "evil"),
-            ("x-envoy-force-trace", "true"),
-        ),
-        watch=_own_traces(parent, min(groups)),
-        settle=6.0,
-    )
-
-
-def _many(
-    facts: Facts, request: Request, number: int, *headers: tuple[str, str]
-) -> tuple[Call, ...]:
-    tenant = facts.settings.authentication.tenant.claim
-    return tuple(
-        Call(
-            CLIENT,
-            facts.api(
-                request.path,
-                *facts.bearer(**{tenant: f"traced-{index % 20}"}),
-                *headers,
-                timeout=30.0,
-            ),
-            _OK,
-        )
-        for index in range(number)
-    )
-
-
-def _ids(recorded: Recorded) -> set[str]:
-    return {
-        line["request_id"]
-        for lines in recorded.lines
-        for line in lines
-        if line["log"] == "access" and line.get("request_id")
-    }
-
-
-def _kept(recorded: Recorded) -> dict[str, list[str]]:
-    """For each request that was traced the proxies that have a span of it."""
-    ids = _ids(recorded)
-    found: dict[str, list[str]] = {}
-    for span in recorded.spans:
-        request_id = span["tags"].get("guid:x-request-id")
-        if request_id in ids:
-            found.setdefault(request_id, []).append(span["service"])
-    return found
-
-
-def _sampled(share: float) -> Watch:
-    def watch(replies: Sequence[Reply], recorded: Recorded) -> str | None:
-        total, kept = len(replies), len(_kept(recorded))
-        if len(_ids(recorded)) < total:
-            return f"{len(_ids(recorded))} of {total} requests are in the access log"
-        allowed = _DEVIATIONS * sqrt(total * share * (1 - share))
-        if abs(kept - total * share) > allowed:
-            return f"{kept} of {total} were traced, must be {total * share:.0f} ± {allowed:.0f}"
-        return None
-
-    return watch
-
-
-def _whole(name: str) -> Watch:
-    def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
-        kept = _kept(recorded)
-        if not kept:
-            return "no request was traced"
-        for request_id, services in kept.items():
-            at_gateway = any("ingressgateway" in service for service in services)
-            at_service = any(service.startswith(name) for service in services)
-            if not (at_gateway and at_service):
-                return f"request {request_id} has spans of {sorted(services)} only"
-        traces: dict[str, set[str]] = {}
-        for span in recorded.spans:
-            if (request_id := span["tags"].get("guid:x-request-id")) in kept:
-                traces.setdefault(request_id, set()).add(span["trace"])
-        if torn := [one for one, found in traces.items() if len(found) > 1]:
-            return f"{len(torn)} requests are in several traces"
-        return None
-
-    return watch
-
-
-def _own_traces(parent: str, share: float) -> Watch:
-    sampled = _sampled(share)
-
-    def watch(replies: Sequence[Reply], recorded: Recorded) -> str | None:
-        if any(span["trace"] == parent for span in recorded.spans):
-            return "a client's trace was joined"
-        return sampled(replies, recorded)
 
     return watch

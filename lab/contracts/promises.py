@@ -25,7 +25,7 @@ from model.catalogue import catalogue
 DOCS = Path("docs")
 FILE = DOCS / "PROMISES.md"
 STACK = "dev"
-LISTED = ("security.md", "traffic.md", "edge.md", "telemetry.md")
+LISTED = ("security.md", "traffic.md", "edge.md", "telemetry.md", "outages.md")
 """Documents in which every bullet of the list sections is a promise."""
 _NOT_RUN = "not run"
 _HEAD = """\
@@ -75,7 +75,7 @@ def declared() -> Iterator[Contract]:
         issuers = Issuers(Path(directory))
         issuers.ensure(settings.authentication.issuers)
         adapted = stack_file.adapted(services, settings)
-        yield from contracts(Facts(settings, adapted, issuers, "ca.crt"))
+        yield from contracts(Facts(STACK, settings, adapted, issuers, "ca.crt"))
 
 
 def promises(document: str) -> Sequence[str]:
