@@ -246,6 +246,7 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         (Call(CLIENT, facts.api("/api/v1/notification/1", *facts.bearer()), Expect((200,))),),
         _counted(allowance.requests),
+        pause=1.0,
     )
     grpc = next((g.name for s in facts.catalogue.services for g in s.grpc), None)
     if grpc:
