@@ -20,6 +20,8 @@ from lab.exchange import Reply, Request
 
 _LOG_DELAY = 0.3
 _SHOWN = 5
+_LINES = 8
+"""Log lines that are told of one call; a retried one has some, one of many streams hundreds."""
 _BESIDE = 16
 """Contracts that may wait at a time, for slow answers or late logs."""
 _LATE_LOGS = 6.0
@@ -125,7 +127,9 @@ class _Trial:
         return judged(self._contract, self.send(), self._explain, self._watched)
 
     def _explain(self, index: int) -> str:
-        return "; ".join(str(line) for line in self._world.logged(self._numbers[index]))
+        lines = self._world.logged(self._numbers[index])
+        more = (f"and {len(lines) - _LINES} more lines",) if len(lines) > _LINES else ()
+        return "; ".join((*map(str, lines[:_LINES]), *more))
 
     def _watched(self, replies: Sequence[Reply]) -> str | None:
         watch = self._contract.watch
