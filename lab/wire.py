@@ -1,7 +1,8 @@
 """Clients that speak on the connection itself, for promises about connections.
 
 `spoken` sends bytes as they are given; `multiplexed` sends many requests over one HTTP/2
-connection, also more than the server allows. Both listen until the server ends the connection.
+connection, also more than the server allows. Both listen until the server ends the connection, or
+until a second before the request's time is over.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from h2.settings import SettingCodes
 from lab.exchange import Reply, Request
 
 IDLE, STREAMS = "idle", "max-concurrent-streams"
-"""Keys of a reply's `extra`: seconds between the last byte and the end of the connection, and what
-the server's SETTINGS say."""
+"""Keys of a reply's `extra`: seconds between the last byte and the end of the connection, if it has
+ended, and what the server's SETTINGS say."""
+_MARGIN = 1.0
 _CLOSED = "Closed: the server ended the connection and answered nothing"
+_OPEN = "Open: the server neither answered nor ended the connection"
 _PIECE = 65_536
 _NO_LIMIT = 2**31 - 1
 
@@ -50,11 +53,11 @@ async def spoken(request: Request, tls: ssl.SSLContext | None) -> Reply:
     status = re.match(rb"HTTP/1\.1 (\d{3}) ", got)
     return Reply(
         status=int(status[1]) if status else 0,
-        error="" if status else _CLOSED,
+        error="" if status else wire.why,
         body=got.decode("latin-1"),
         size=len(got),
         arrivals=tuple(arrivals[:200]),
-        extra={IDLE: f"{wire.silence:.3f}"},
+        extra=wire.end,
     )
 
 
@@ -92,10 +95,10 @@ async def multiplexed(request: Request, tls: ssl.SSLContext | None) -> Reply:
     statuses = [int(answer) for answer in answers.values() if answer.isdigit()]
     return Reply(
         status=max(statuses, default=0),
-        error="" if statuses else _CLOSED,
+        error="" if statuses else wire.why,
         messages=tuple(answers.values()),
         protocol="HTTP/2",
-        extra={IDLE: f"{wire.silence:.3f}", STREAMS: allowed, "goaway": ended},
+        extra={**wire.end, STREAMS: allowed, "goaway": ended},
     )
 
 
@@ -129,38 +132,50 @@ def _note(protocol: H2Connection, event: Event, answers: dict[int, str]) -> None
 class _Wire:
     """One connection and when something last moved on it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, until: float
+    ) -> None:
+        self._reader, self._writer, self._until = reader, writer, until
         self._opened = self._moved = time.monotonic()
-        self.silence = 0.0
-        """Seconds between the last byte and the end."""
+        self.end: dict[str, str] = {}
+        """What `extra` says of the connection's end; nothing while it is open."""
+
+    @property
+    def why(self) -> str:
+        """Why there is no answer."""
+        return _CLOSED if self.end else _OPEN
 
     @classmethod
     async def opened(cls, request: Request, tls: ssl.SSLContext | None) -> _Wire:
         host, _, port = request.address.rpartition(":")
         name = request.tls.server_name if request.tls else None
-        return cls(
-            *await asyncio.open_connection(
-                host, int(port), ssl=tls, server_hostname=name,
-                local_addr=(request.source, 0) if request.source else None,
-            )
+        until = time.monotonic() + request.timeout - _MARGIN
+        reader, writer = await asyncio.open_connection(
+            host, int(port), ssl=tls, server_hostname=name,
+            local_addr=(request.source, 0) if request.source else None,
         )  # fmt: skip
+        return cls(reader, writer, until)
 
     @property
     def age(self) -> float:
         return round(time.monotonic() - self._opened, 3)
 
     async def read(self) -> bytes:
-        """What comes next; nothing when the server has ended the connection, however it did."""
+        """What comes next; nothing when the server has ended the connection, however it did, and
+        when there is no time to wait for that."""
         try:
-            piece = await self._reader.read(_PIECE)
+            async with asyncio.timeout(self._until - time.monotonic()):
+                piece = await self._reader.read(_PIECE)
+        except TimeoutError:
+            self._writer.close()
+            return b""
         except (ConnectionError, ssl.SSLError):
             piece = b""
         now = time.monotonic()
         if piece:
             self._moved = now
         else:
-            self.silence = now - self._moved
+            self.end = {IDLE: f"{now - self._moved:.3f}"}
             self._writer.close()
         return piece
 

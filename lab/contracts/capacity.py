@@ -132,7 +132,13 @@ def told(allowed: int) -> Judge:
 def _counted(facts: Facts) -> Iterator[Contract]:
     allowance = facts.settings.rate_limits.per_tenant
     sockets = [socket for one in facts.catalogue.services for socket in one.websockets]
-    methods = [grpc for one in facts.catalogue.services for grpc in one.grpc]
+    # On ports of their own; a port that serves HTTP as well answers all paths with a page here.
+    methods = [
+        grpc
+        for one in facts.catalogue.services
+        for grpc in one.grpc
+        if one.port(grpc.port).protocol == "grpc"
+    ]
     if allowance.unit != "second" or not sockets or not methods:
         return
     many = allowance.requests * _PER_SECOND_TIMES

@@ -24,7 +24,7 @@ CLOSED = {wire.IDLE: "4.0"}
         (Reply(seconds=4.02, extra=CLOSED), Reply(status=200, seconds=10.1, extra=CLOSED), ""),
         (Reply(seconds=4.02, extra=CLOSED), Reply(status=200, seconds=4.1, extra=CLOSED), ""),
         (
-            Reply(error="Timeout: no answer", seconds=30),
+            Reply(error="Open: no answer", seconds=19),
             Reply(status=200, seconds=10.1, extra=CLOSED),
             "was not closed",
         ),
@@ -127,6 +127,15 @@ def test_a_connection_that_is_closed_at_once_is_no_answer() -> None:
     reply = _asked(server, "bytes")
     assert reply.status == 0
     assert reply.error.startswith("Closed")
+
+
+def test_a_connection_that_stays_open_has_no_end() -> None:
+    async def server(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+
+    reply = _asked(server, "bytes", timeout=1.2)
+    assert reply.error.startswith("Open")
+    assert wire.IDLE not in reply.extra
 
 
 def test_more_streams_are_opened_than_the_server_allows() -> None:
