@@ -28,7 +28,7 @@ import websockets.asyncio.client
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from lab import wire
-from lab.exchange import Reply, Request, Tls
+from lab.exchange import DETAILS, Reply, Request, Tls
 
 _NEW_NETWORK = 0x40000000
 _AT_ONCE = 64
@@ -40,7 +40,17 @@ _VERSIONS = {
     "1.2": ssl.TLSVersion.TLSv1_2,
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
-_PORT_OF_SCHEME = {"http": 80, "https": 443}
+_BROKEN = (
+    OSError,
+    EOFError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    h2.exceptions.H2Error,
+    WebSocketException,
+)
+"""What is raised where the other side refuses a connection or breaks it off."""
+_LARGEST = ("grpc.max_receive_message_length", 64 * 2**20)
 
 
 def main() -> None:
@@ -128,17 +138,13 @@ async def perform(request: Request) -> Reply:
             reply = await how(request)
     except TimeoutError:
         reply = Reply(error=f"Timeout: no answer within {request.timeout:g} s")
-    except (
-        OSError,
-        EOFError,
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.TimeoutException,
-        h2.exceptions.H2Error,
-        WebSocketException,
-    ) as error:
-        reply = Reply(error=f"{type(error).__name__}: {error}")
+    except _BROKEN as error:
+        reply = Reply(error=_told(error))
     return dataclasses.replace(reply, seconds=round(time.monotonic() - began, 4))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def context(tls: Tls) -> ssl.SSLContext:
@@ -167,8 +173,8 @@ async def _http(request: Request) -> Reply:
     names = {name.lower() for name, _ in request.headers}
     headers = [(b"host", request.authority.encode())]
     headers += [(name.encode(), value.encode()) for name, value in request.headers]
-    length = len(request.body.encode()) or request.body_size
-    if length and not names & {"content-length", "transfer-encoding"}:
+    length = len(request.body.encode()) or request.body_size or len(request.messages)
+    if length and not request.messages and not names & {"content-length", "transfer-encoding"}:
         headers.append((b"content-length", str(length).encode()))
     extensions: dict[str, Any] = {"timeout": {"connect": request.timeout}}
     if request.tls:
@@ -194,16 +200,20 @@ async def _http(request: Request) -> Reply:
             extensions=extensions,
         ) as response,
     ):
-        pieces, arrivals, size = [], [], 0
-        async for piece in response.aiter_stream():
-            arrivals.append(round(time.monotonic() - began, 3))
-            if size < _KEPT:
-                pieces.append(piece)
-            size += len(piece)
+        pieces, arrivals, size, broken = [], [], 0, ""
+        try:
+            async for piece in response.aiter_stream():
+                arrivals.append(round(time.monotonic() - began, 3))
+                if size < _KEPT:
+                    pieces.append(piece)
+                size += len(piece)
+        except _BROKEN as error:
+            broken = _told(error)
         stream = response.extensions.get("network_stream")
         tls = stream.get_extra_info("ssl_object") if stream and request.tls else None
         return Reply(
-            status=response.status,
+            status=0 if broken else response.status,
+            error=broken,
             headers=tuple((k.decode(), v.decode("latin-1")) for k, v in response.headers),
             body=b"".join(pieces).decode("utf-8", "replace"),
             size=size,
@@ -225,6 +235,9 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
     if request.body:
         yield request.body.encode()
         return
+    for message in request.messages:
+        await asyncio.sleep(request.pauses)
+        yield message.encode("latin-1")
     left = request.body_size
     while left > 0:
         piece = b"x" * min(left, 16384)
@@ -242,6 +255,8 @@ async def _websocket(request: Request) -> Reply:
         connection.bind((request.source, 0))
     await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
     got: list[str] = []
+    arrivals: list[float] = []
+    broken, began = "", time.monotonic()
     try:
         async with websockets.asyncio.client.connect(
             f"{scheme}://{request.authority}{request.path}",
@@ -256,15 +271,23 @@ async def _websocket(request: Request) -> Reply:
             open_timeout=request.timeout,
             proxy=None,
         ) as client:
-            for message in request.messages:
-                await asyncio.sleep(request.pauses)
-                await client.send(message)
-                answer = await client.recv()
-                got.append(answer if isinstance(answer, str) else answer.decode())
+            try:
+                for message in request.messages:
+                    await asyncio.sleep(request.pauses)
+                    await client.send(message)
+                    answer = await client.recv()
+                    arrivals.append(round(time.monotonic() - began, 3))
+                    got.append(answer if isinstance(answer, str) else answer.decode())
+            except _BROKEN as error:
+                broken = _told(error)
             response = client.response
-            headers = tuple(response.headers.raw_items()) if response else ()
             return Reply(
-                status=101, headers=headers, messages=tuple(got), body="".join(got)[:_KEPT]
+                status=0 if broken else 101,
+                error=broken,
+                headers=tuple(response.headers.raw_items()) if response else (),
+                messages=tuple(got),
+                body="".join(got)[:_KEPT],
+                arrivals=tuple(arrivals[:200]),
             )
     except InvalidStatus as refused:
         response = refused.response
@@ -289,6 +312,7 @@ async def _grpc(request: Request) -> Reply:
         ("grpc.enable_retries", 0),
         ("grpc.ssl_target_name_override", request.tls.server_name if request.tls else ""),
         ("grpc.enable_http_proxy", 0),
+        _LARGEST,
     ]
     if request.tls:
         with open(request.tls.ca, "rb") as file:  # noqa: PTH123 - small and local
@@ -298,37 +322,42 @@ async def _grpc(request: Request) -> Reply:
         channel = grpc.aio.insecure_channel(address, options=options)
     async with channel:
         metadata = tuple((name.lower(), value) for name, value in request.headers)
-        body = request.body.encode("latin-1")
+        # The same on the wire for every kind of call: messages, the end, messages, the status.
+        call: Any = channel.stream_stream(request.path)
+        stream = call(
+            _messages(request), metadata=metadata, timeout=request.deadline or request.timeout
+        )
+        answers: list[bytes] = []
+        arrivals: list[float] = []
+        began = time.monotonic()
         try:
-            if request.messages:
-                both: Any = channel.stream_stream(request.path)
-                stream = both(
-                    iter([message.encode("latin-1") for message in request.messages]),
-                    metadata=metadata,
-                    timeout=request.timeout,
-                )
-                answers = [bytes(answer) async for answer in stream]
-                code = await stream.code()
-            else:
-                unary: Any = channel.unary_unary(request.path)
-                call = unary(body, metadata=metadata, timeout=request.timeout)
-                answers = [bytes(await call)]
-                code = await call.code()
+            async for answer in stream:
+                arrivals.append(round(time.monotonic() - began, 3))
+                answers.append(bytes(answer))
         except grpc.aio.AioRpcError as error:
-            return Reply(
-                status=200,
-                grpc_status=error.code().name,
-                body=error.details() or "",
-                protocol="HTTP/2",
-            )
-    text = b"".join(answers).decode("utf-8", "replace")
+            code, details = error.code(), error.details() or ""
+        else:
+            code, details = await stream.code(), await stream.details() or ""
+        trailers = tuple(
+            (str(name), str(value)) for name, value in await stream.trailing_metadata()
+        )
+    texts = tuple(answer.decode("utf-8", "replace") for answer in answers)
     return Reply(
         status=200,
+        headers=trailers,
         grpc_status=code.name,
-        body=text,
-        messages=tuple(answer.decode("utf-8", "replace") for answer in answers),
+        body="".join(texts) or details,
+        messages=texts,
         protocol="HTTP/2",
+        arrivals=tuple(arrivals[:200]),
+        extra={DETAILS: details},
     )
+
+
+async def _messages(request: Request) -> AsyncIterator[bytes]:
+    for message in request.messages or (request.body,):
+        await asyncio.sleep(request.pauses)
+        yield message.encode("latin-1")
 
 
 if __name__ == "__main__":

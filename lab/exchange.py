@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+DETAILS = "details"
+"""Key of a reply's `extra`: the text with which a gRPC call ended."""
+
 
 @dataclass(frozen=True)
 class Tls:
@@ -46,9 +49,11 @@ class Request:
     timeout: float = 10.0
     """Seconds."""
     messages: tuple[str, ...] = ()
-    """What a WebSocket client sends, one after the other."""
+    """What is sent one after the other: WebSocket or gRPC messages, or pieces of an HTTP body."""
     pauses: float = 0.0
     """Seconds a client waits before each message."""
+    deadline: float = 0.0
+    """Seconds that a gRPC call may take, as the client tells the server; 0 tells none."""
     streams: int = 1
     """Copies of the request that a client of kind `streams` sends at once."""
 
@@ -58,8 +63,10 @@ class Reply:
     """What came back."""
 
     status: int = 0
-    """HTTP status; for gRPC the HTTP/2 status 200 and `grpc_status`; 0 if there was no answer."""
+    """HTTP status; for gRPC the HTTP/2 status 200 and `grpc_status`; 0 if there was no answer, or
+    one that was broken off. What came of it is there all the same."""
     headers: tuple[tuple[str, str], ...] = ()
+    """Of gRPC the trailers."""
     body: str = ""
     size: int = 0
     """Bytes of the body as they came over the wire."""
@@ -70,9 +77,9 @@ class Reply:
     seconds: float = 0.0
     grpc_status: str = ""
     messages: tuple[str, ...] = ()
-    """What a WebSocket client got."""
+    """What a WebSocket or gRPC client got."""
     arrivals: tuple[float, ...] = ()
-    """Seconds after the request at which pieces of the body came."""
+    """Seconds after the request at which pieces of the body, or messages, came."""
     extra: dict[str, str] = field(default_factory=dict)
 
     def header(self, name: str) -> str | None:
