@@ -10,6 +10,7 @@ from lab.contracts import (
     capacity,
     compression,
     connections,
+    drills,
     edge,
     egress,
     limits,
@@ -32,7 +33,7 @@ from lab.contracts.facts import Facts
 FAMILIES = (
     *(mtls, access, newcomers, tokens, tenants, user_agents, paths, routing),
     *(edge, compression, connections, traffic, balancing, egress, observed, traces, spans, limits),
-    *(capacity, outages),
+    *(capacity, outages, drills),
 )
 
 

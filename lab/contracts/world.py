@@ -122,8 +122,9 @@ class World:
     def _logs(self) -> Iterable[Path]:
         for record in self.pods:
             proxy = record["containers"].get("istio-proxy")
-            if proxy:
-                yield Path(proxy["log"])
+            # A pod that was killed takes its logs with it.
+            if proxy and (path := Path(proxy["log"])).exists():
+                yield path
 
     def logged(self, number: str) -> list[Logged]:
         """Lines of the access logs, all proxies, about the request of that number."""

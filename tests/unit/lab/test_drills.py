@@ -1,0 +1,111 @@
+"""Drills: which calls may fail and how many, and what a report tells of those that did."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+
+from lab.contracts import report
+from lab.contracts.contract import CLIENT, Call, Contract, Expect, Incident, Tolerance
+from lab.contracts.promises import declared
+from lab.contracts.runner import Errors as Counted
+from lab.contracts.runner import judged, sent
+from lab.contracts.streams import LASTS, Errors, Stream, drill, noticed
+from lab.exchange import Reply, Request
+
+CALL = Call(CLIENT, Request("gateway:443", "api.example.com"), Expect((200,)))
+FINE, AWAY = Reply(status=200), Reply(status=503)
+
+
+def contract(*tolerated: Tolerance) -> Contract:
+    return Contract("drill.x", "s", "outages.md", (CALL,) * 6, tolerated=tolerated)
+
+
+@pytest.mark.parametrize(
+    ("failed", "passed", "counted"),
+    [
+        ((), True, (0, 0)),
+        ((0,), True, (1, 0)),
+        ((0, 2), True, (2, 0)),
+        ((0, 1, 2), False, (3, 0)),
+        ((3,), False, (0, 1)),
+        ((0, 4), False, (1, 1)),
+        ((5,), False, (0, 0)),
+    ],
+)
+def test_some_calls_may_fail_and_others_not(
+    failed: tuple[int, ...], passed: bool, counted: tuple[int, int]
+) -> None:
+    tried = contract(Tolerance("writes", range(3), 2), Tolerance("reads", range(3, 5), 0))
+    replies = [AWAY if index in failed else FINE for index in range(6)]
+    outcome = judged(tried, sent(tried, lambda _: replies))
+    assert outcome.passed == passed
+    assert tuple(found.failed for found in outcome.errors) == counted
+    if counted[0] > 2:
+        assert outcome.problems[0] == "writes: 3 of 3 failed, 2 may"
+
+
+def test_errors_are_told_in_every_report() -> None:
+    tried = contract(Tolerance("writes", range(3), 2), Tolerance("reads", range(3, 6), 0))
+    outcome = judged(tried, sent(tried, lambda _: [AWAY, FINE, FINE, FINE, FINE, FINE]))
+    assert outcome.errors == (Counted("writes", 1, 3, 2), Counted("reads", 0, 3, 0))
+    row = json.loads(report.as_json([outcome]))["contracts"][0]
+    assert row["errors"][0] == {"what": "writes", "failed": 1, "sent": 3, "allowed": 2}
+    came = next(iter(report.table([outcome]).columns[3].cells))
+    assert "writes: 1 of 3 failed, 2 may" in str(came)
+
+
+@pytest.mark.parametrize(
+    ("errors", "calls", "each_second", "most"),
+    [
+        (Errors(0, 1), 10, 5, 10),
+        (Errors(0, 1, 0.2), 40, 5, 20),
+        (Errors(0, 1, 0.5), 4, 5, 4),
+        (Errors(0, 1, under_way=1.0), 20, 5, 6),
+        (Errors(0, 1, under_way=0.1), 20, 5, 2),
+        (Errors(0, 1, under_way=9.0), 20, 5, 20),
+    ],
+)
+def test_how_many_may_fail(errors: Errors, calls: int, each_second: float, most: int) -> None:
+    assert errors.most(calls, each_second) == most
+
+
+def test_errors_are_allowed_in_their_time_and_stream_alone() -> None:
+    streams = [Stream(what, lambda _: CALL, 2) for what in ("reads", "writes")]
+    made = drill(
+        "x",
+        "s",
+        streams,
+        Incident(lambda _: nullcontext(), 2.0),
+        Errors(2, 6, of="writes", under_way=1.0),
+    )
+    assert [(one.what, len(one.calls), one.errors) for one in made.tolerated] == [
+        ("reads", 26, 0),
+        ("writes", 18, 0),
+        ("writes while it was away", 8, 3),
+    ]
+    away = made.tolerated[2].calls
+    assert {made.calls[index].after for index in away} == {2.25 + n / 2 for n in range(8)}
+    places = [index for one in made.tolerated for index in one.calls]
+    assert sorted(places) == list(range(len(made.calls)))
+
+
+def test_a_drill_that_nobody_noticed_proves_nothing() -> None:
+    calls = (CALL, replace(CALL, expect=Expect((101,))))
+    assert noticed(calls)([FINE, Reply(status=101)]) is not None
+    assert noticed(calls)([FINE, Reply(error="closed")]) is None
+
+
+def test_traffic_flows_before_during_and_after_every_incident() -> None:
+    drills = [one for one in declared() if one.incident]
+    assert len(drills) >= 7
+    for one in drills:
+        assert one.incident is not None
+        times = sorted(call.after for call in one.calls)
+        assert times[0] < one.incident.begins < times[-1] <= LASTS
+        assert len(one.calls) > 30
+        told = {index for found in one.tolerated for index in found.calls}
+        assert told == set(range(len(one.calls))), f"{one.id}: calls that are not counted"
