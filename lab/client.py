@@ -322,10 +322,13 @@ async def _grpc(request: Request) -> Reply:
         channel = grpc.aio.insecure_channel(address, options=options)
     async with channel:
         metadata = tuple((name.lower(), value) for name, value in request.headers)
-        # The same on the wire for every kind of call: messages, the end, messages, the status.
-        call: Any = channel.stream_stream(request.path)
-        stream = call(
-            _messages(request), metadata=metadata, timeout=request.deadline or request.timeout
+        # The same on the wire for every kind of call: messages, the end, messages, the status. But
+        # a stream that is refused while its message is being sent forgets the refusal's status.
+        call: Any = channel.stream_stream if request.messages else channel.unary_stream
+        stream = call(request.path)(
+            _messages(request) if request.messages else request.body.encode("latin-1"),
+            metadata=metadata,
+            timeout=request.deadline or request.timeout,
         )
         answers: list[bytes] = []
         arrivals: list[float] = []
@@ -355,7 +358,7 @@ async def _grpc(request: Request) -> Reply:
 
 
 async def _messages(request: Request) -> AsyncIterator[bytes]:
-    for message in request.messages or (request.body,):
+    for message in request.messages:
         await asyncio.sleep(request.pauses)
         yield message.encode("latin-1")
 
