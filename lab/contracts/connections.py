@@ -142,10 +142,12 @@ def cut_off(limit: float, idle: float) -> Judge:
         for reply in replies:
             if _STATUS_408 not in reply.body:
                 return f"a client was not told 408: {reply.error or reply.body[:40]!r}"
-            # HTTP/2 servers speak first; their refusal is what comes after the client's headers.
-            told = next(at for at in reply.arrivals if at > _PAUSE * 2) - _PAUSE
-            if not limit - _EARLY <= told <= limit + (idle - limit) * 0.8:
-                return f"a client was cut off after {told:.2f} s, {limit:g} s are its limit"
+            # HTTP/1.1 servers say nothing before; of HTTP/2 servers the refusal is one of the things
+            # that come.
+            told = [at - _PAUSE for at in reply.arrivals[: 1 if reply.status else None]]
+            if not any(limit - _EARLY <= at <= limit + (idle - limit) * 0.8 for at in told):
+                after = ", ".join(f"{at:.2f}" for at in told)
+                return f"a client was cut off after {after} s, {limit:g} s are its limit"
         return None
 
     return judge

@@ -56,6 +56,7 @@ def test_idle_connections_end_in_time(silent: Reply, served: Reply, wrong: str) 
         (Reply(status=408, body="HTTP/1.1 408", arrivals=(1.33,)), ""),
         # An HTTP/2 server's SETTINGS come first.
         (Reply(body="...408...", arrivals=(0.05, 0.4, 1.4, 5.4)), ""),
+        (Reply(body="...408...", arrivals=(0.05, 0.4, 3.4, 5.4)), "after -0.28, 0.07, 3.07, 5.07"),
         (Reply(status=408, body="HTTP/1.1 408", arrivals=(3.4,)), "after 3.07 s"),
         (Reply(status=408, body="HTTP/1.1 408", arrivals=(0.8,)), "after 0.47 s"),
         (Reply(status=200, body="HTTP/1.1 200", arrivals=(1.3,)), "not told 408"),
