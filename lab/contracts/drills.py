@@ -35,8 +35,8 @@ from lab.contracts.contract import (
     Incident,
 )
 from lab.contracts.contract import service as through
+from lab.contracts.drill_traffic import LASTS, Errors, Stream, drill
 from lab.contracts.facts import Facts
-from lab.contracts.streams import LASTS, Errors, Stream, drill
 from lab.data_plane import DataPlane
 from lab.errors import LabError
 from lab.exchange import Request
@@ -270,26 +270,19 @@ def _changes(facts: Facts) -> Iterator[Contract]:
         caller = through(facts.catalogue.callers(one)[0])
         return Call(caller, access.request(facts, one, "service"), expect)
 
-    arrangement = _changed(meanwhile.name, afterwards.name)
-    yield Contract(
-        "drill.istiod.changes",
-        "While istiod is down, no Istio object can be changed: the API server refuses it.",
-        DOCUMENT,
-        (call(meanwhile, Expect((200,), served_by=meanwhile.name)),) * 16,
-        at_once=False,
-        arrangement=arrangement,
-    )
     yield Contract(
         "drill.istiod.back",
-        "When istiod is back, proxies get new policies again, without anyone's help.",
+        "While istiod is down, no Istio object can be changed; when it is back, proxies get new"
+        " policies again, without anyone's help.",
         DOCUMENT,
-        # Old connections, some for each earlier caller, carry one more answer each.
         (
+            *[call(meanwhile, Expect((200,), served_by=meanwhile.name))] * 16,
+            # Old connections, some for each earlier caller, carry one more answer each.
             *[call(afterwards, Expect((200, 403)))] * 12,
             *[call(afterwards, DENIED)] * 4,
         ),
         at_once=False,
-        arrangement=arrangement,
+        arrangement=_changed(meanwhile.name, afterwards.name),
     )
 
 
@@ -325,6 +318,7 @@ def _in_force(data_plane: DataPlane, app: str) -> Iterator[None]:
                 raise NotYet(f"{named} is {'not ' if wanted else ''}there")
 
     with applied(data_plane, [policy]):
-        until(f"policy of {app}", partial(check, True), within=30, every=0.5)
+        with suppress(LabError):  # one that never gets there is for the calls to tell
+            until(f"policy of {app}", partial(check, True), within=20, every=0.5)
         yield
-    until(f"policy of {app} gone", partial(check, False), within=30, every=0.5)
+    until(f"policy of {app} gone", partial(check, False), within=20, every=0.5)

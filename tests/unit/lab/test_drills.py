@@ -10,10 +10,10 @@ import pytest
 
 from lab.contracts import report
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Incident, Tolerance
+from lab.contracts.drill_traffic import LASTS, Errors, Stream, drill, noticed
 from lab.contracts.promises import declared
 from lab.contracts.runner import Errors as Counted
 from lab.contracts.runner import judged, sent
-from lab.contracts.streams import LASTS, Errors, Stream, drill, noticed
 from lab.exchange import Reply, Request
 
 CALL = Call(CLIENT, Request("gateway:443", "api.example.com"), Expect((200,)))
