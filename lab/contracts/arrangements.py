@@ -12,6 +12,7 @@ from lab import proxy_admin
 from lab.control_plane import kubernetes
 from lab.data_plane import DataPlane
 from lab.errors import LabError
+from lab.infrastructure import IMAGE
 from lab.pod import recorded
 from lab.waiting import NotYet, until
 
@@ -244,3 +245,27 @@ def until_answered(
             raise NotYet(f"{app} has it otherwise")
 
     until(what, check, within=KNOWN_SECONDS, every=0.3)
+
+
+# Programs in the place of others
+
+
+@contextmanager
+def instead(
+    data_plane: DataPlane, namespace: str, name: str, program: str, image: str = IMAGE
+) -> Iterator[None]:
+    """A Deployment whose pods run one of the lab's programs, with the arguments they have.
+
+    Everything else stays: labels, account, ports, probes and what injection adds.
+    """
+    containers = _deployment(data_plane, namespace, name)["spec"]["template"]["spec"]["containers"]
+    other = [
+        {**one, "image": image, "args": [program, *(one.get("args") or ())]} for one in containers
+    ]
+    changes = {"spec": {"template": {"spec": {"containers": other}}}}
+    try:
+        with patched(data_plane, "deployment", namespace, name, changes):
+            settled(data_plane, namespace, name)
+            yield
+    finally:
+        settled(data_plane, namespace, name)
