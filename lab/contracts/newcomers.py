@@ -6,9 +6,20 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from components.rate_limit_workload import GRPC_PORT, HTTP_PORT
+from components.rate_limit_workload import NAME as RATE_LIMIT
 from lab.contracts.access import account, http_port
 from lab.contracts.arrangements import applied
-from lab.contracts.contract import DENIED, NOT_REACHED, PLAIN, Call, Caller, Contract
+from lab.contracts.contract import (
+    DENIED,
+    NOT_REACHED,
+    PLAIN,
+    REFUSED,
+    Call,
+    Caller,
+    Contract,
+    Expect,
+)
 from lab.contracts.contract import service as through
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
@@ -18,11 +29,45 @@ from model.service import Service
 
 DOCUMENT = "security.md"
 NEWCOMER = "newcomer"
+_REFUSED_CALL = Expect((200,), headers=(("grpc-status", "7"),))
+"""PERMISSION_DENIED, as gRPC says it."""
 _SENTENCE = "What no policy allows is denied, for every workload in the mesh."
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
     """Of the family `access` what is about no service."""
+    yield from _rate_limit(facts)
+    yield from _newcomer(facts)
+
+
+def _rate_limit(facts: Facts) -> Iterator[Contract]:
+    """That the gateway does ask it, all contracts about limits show."""
+    services = [Caller("identity", account(facts, name)) for name in facts.catalogue.names]
+    asked = Request(
+        f"pod:{RATE_LIMIT}:{GRPC_PORT}",
+        RATE_LIMIT,
+        method="POST",
+        path="/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+        headers=(("content-type", "application/grpc"), ("te", "trailers")),
+        http2=True,
+        timeout=15.0,
+    )
+    page = Request(f"pod:{RATE_LIMIT}:{HTTP_PORT}", RATE_LIMIT, path="/healthcheck", timeout=15.0)
+    yield Contract(
+        "access.rate-limit",
+        "The rate-limit service is asked over mutual TLS, by the gateway alone",
+        "edge.md",
+        (
+            # gRPC tells of a refusal in its own way, so it is the status of no service.
+            *(Call(caller, asked, _REFUSED_CALL) for caller in services),
+            *(Call(caller, page, DENIED) for caller in (*services, _gateway(facts))),
+            Call(PLAIN, asked, REFUSED),
+            Call(PLAIN, page, REFUSED),
+        ),
+    )
+
+
+def _newcomer(facts: Facts) -> Iterator[Contract]:
     port = http_port(_pattern(facts.catalogue)).number
     callers = tuple(_identities(facts))
     instance = Request(f"pod:{NEWCOMER}:{port}", NEWCOMER, timeout=15.0)
@@ -44,9 +89,12 @@ def _identities(facts: Facts) -> Iterator[Caller]:
     """Everybody with a certificate of the mesh: the services, the gateway, the newcomer itself."""
     for name in (*facts.catalogue.names, NEWCOMER):
         yield Caller("identity", account(facts, name))
+    yield _gateway(facts)
+
+
+def _gateway(facts: Facts) -> Caller:
     namespaces, domain = facts.settings.namespaces, facts.settings.control_plane.trust_domain
-    gateway = f"spiffe://{domain}/ns/{namespaces.mesh}/sa/istio-ingressgateway"
-    yield Caller("identity", gateway)
+    return Caller("identity", f"spiffe://{domain}/ns/{namespaces.mesh}/sa/istio-ingressgateway")
 
 
 def _pattern(catalogue: Catalogue) -> Service:

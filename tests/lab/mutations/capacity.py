@@ -21,6 +21,11 @@ def _no_default(objects: Objects) -> Objects:
     return without(objects, named(objects, "AuthorizationPolicy", "deny-all"))
 
 
+def _anyone_asks(objects: Objects) -> None:
+    for rule in named(objects, "AuthorizationPolicy", "ratelimit-gateway")["spec"]["rules"]:
+        del rule["from"]
+
+
 def _larger_pool(objects: Objects) -> None:
     _policy(objects, "indexing-service")["connectionPool"]["http"]["http1MaxPendingRequests"] = 1024
 
@@ -91,6 +96,12 @@ MUTATIONS = (
         "what no policy allows is not denied",
         ("access.newcomer",),
         _no_default,
+    ),
+    Mutation(
+        "access.rate-limit-open",
+        "every workload of the mesh may ask the rate-limit service",
+        ("access.rate-limit",),
+        _anyone_asks,
     ),
     Mutation(
         "pool.larger",
