@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.lab.mutations import callers, capacity, edge, limits, observed, tokens, traffic
+from tests.lab.mutations import callers, capacity, edge, limits, observed, streams, tokens, traffic
 from tests.lab.mutations.mutation import Mutation
 
 ALL: tuple[Mutation, ...] = tuple(
     mutation
-    for family in (callers, tokens, traffic, edge, limits, capacity, observed)
+    for family in (callers, tokens, traffic, edge, streams, limits, capacity, observed)
     for mutation in family.MUTATIONS
 )

@@ -281,19 +281,19 @@ MUTATIONS = (
     Mutation(
         "idle.never",
         "writes to one service may be silent for ever",
-        ("idle.service-silent",),
+        ("idle.service-silent", "idle.client-silent"),
         _may_be_silent,
     ),
     Mutation(
         "idle.streams-forgotten",
         "a WebSocket has the timeout of unary requests",
-        ("idle.streams",),
+        ("idle.streams", "stream.silent", "stream.longest"),
         without_routes("edge-stream-timeouts", "voice-engine.ws."),
     ),
     Mutation(
         "compression.removed",
         "the compressor is removed",
-        ("compression.text",),
+        ("compression.text", "compression.length"),
         _not_compressed,
     ),
     Mutation(
