@@ -42,6 +42,7 @@ def trials(request: pytest.FixtureRequest, mesh: DataPlane) -> Mapping[str, Tria
             report.write_line(
                 f"\nmutations, batch {number} of {len(together)}: {done[-1].seconds:.0f} s"
             )
+            report.flush()
     finally:
         tried.end()
         report.write_line("\n" + table(done) if done else "")
