@@ -118,8 +118,23 @@ def _upload(facts: Facts, path: str, pieces: Sequence[str], pause: float) -> Req
     )  # fmt: skip
 
 
+def _spoken(facts: Facts, path: str, pieces: int, pause: float) -> Request:
+    """The same over HTTP/1.1, by a client that hears an answer while it is still sending."""
+    head = [
+        f"POST {path}/1 HTTP/1.1", f"Host: {facts.settings.api_host}",
+        *(f"{name}: {value}" for name, value in facts.bearer()), "Transfer-Encoding: chunked",
+    ]  # fmt: skip
+    request = facts.api(
+        path, kind="bytes", messages=("".join(f"{line}\r\n" for line in (*head, "")),)
+        + ("1\r\na\r\n",) * pieces + ("0\r\n\r\n",) * (pieces > 1),
+        pauses=pause, timeout=pieces * pause + 30,
+    )  # fmt: skip
+    return _http1(facts, request)
+
+
 def _http1(facts: Facts, request: Request) -> Request:
-    chunked = (("transfer-encoding", "chunked"),) if request.messages else ()
+    pieces = request.kind == "http" and request.messages
+    chunked = (("transfer-encoding", "chunked"),) if pieces else ()
     return replace(
         request,
         tls=replace(facts.tls(request.authority), alpn=("http/1.1",)),
@@ -304,11 +319,11 @@ def _lasting(facts: Facts) -> Iterator[Contract]:
         (
             Call(CLIENT, _events(facts, beyond, 1), Expect((0,))),
             # The client still sends: the service's answer, and so its timeout, has not begun.
-            Call(CLIENT, _upload(facts, route.path, ["a"] * beyond, 1), Expect((0, 408, 504))),
+            Call(CLIENT, _spoken(facts, route.path, beyond, 1), Expect((408,))),
             Call(CLIENT, _socket(facts, ["a"] * beyond, 1), Expect((0,))),
         ),
         ended_after(
-            [longest, longest, float(seconds(socket.timeout))],
+            [longest, longest + 1, float(seconds(socket.timeout))],
         ),
         patient=True,
     )
@@ -369,13 +384,26 @@ def _silent_clients(facts: Facts) -> Iterator[Contract]:
         " sending, 504 while the service is silent.",
         EDGE,
         (
+            Call(CLIENT, _spoken(facts, path, 1, _PAUSE), Expect((408,))),
             Call(CLIENT, silent, Expect((408,))),
-            Call(CLIENT, _http1(facts, silent), Expect((408,))),
             Call(CLIENT, slow, _SERVED),
             Call(CLIENT, _http1(facts, slow), _SERVED),
         ),
+        told_after(idle + 2 * _PAUSE),
         patient=True,
     )
+
+
+def told_after(seconds: float) -> Judge:
+    """The first answer came then; later ones are of clients that do not listen while they send."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        at = replies[0].arrivals[0]
+        if not seconds - 0.3 <= at <= seconds + _LATE:
+            return f"the client was told after {at:.2f} s, {seconds:g} s is right"
+        return None
+
+    return judge
 
 
 # How much
