@@ -312,6 +312,8 @@ async def _grpc(request: Request) -> Reply:
         ("grpc.enable_retries", 0),
         ("grpc.ssl_target_name_override", request.tls.server_name if request.tls else ""),
         ("grpc.enable_http_proxy", 0),
+        # The header is gRPC's own to write; what is given here stands first in it.
+        ("grpc.primary_user_agent", dict(request.headers).get("user-agent", "")),
         _LARGEST,
     ]
     if request.tls:

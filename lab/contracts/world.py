@@ -128,13 +128,13 @@ class World:
 
     def logged(self, number: str) -> list[Logged]:
         """Lines of the access logs, all proxies, about the request of that number."""
-        wanted = f'"{AGENT}/{number}"'
+        wanted = (f'"{AGENT}/{number}"', f'"{AGENT}/{number} ')  # gRPC adds its own agent
         found = []
         for path in self._logs():
             with path.open(errors="replace") as file:
                 file.seek(self._offsets.get(path, 0))
                 for line in file:
-                    if wanted in line and line.startswith("{"):
+                    if line.startswith("{") and any(text in line for text in wanted):
                         fields = json.loads(line)
                         if fields.get("log") == "access":
                             found.append(Logged(path.parent.name.split("_", 1)[-1], fields))
@@ -147,7 +147,8 @@ class World:
         for proxy, line in self._written():
             if f'"{AGENT}/' in line:
                 fields = json.loads(line)
-                number = str(fields.get("user_agent", "")).removeprefix(f"{AGENT}/")
+                agent, *_ = str(fields.get("user_agent", "")).split(" ")
+                number = agent.removeprefix(f"{AGENT}/")
                 if number in found:
                     found[number].append({**fields, "proxy": proxy})
             elif '"audit"' in line:
