@@ -12,6 +12,8 @@ from lab.exchange import Reply
 LASTS = 13.0
 """Seconds of traffic."""
 _DOCUMENT = "outages.md"
+_RECOVERED = 3.0
+"""Seconds until proxies have connected again to what the drill before killed."""
 _DEVIATIONS = 4.5
 """Standard deviations that chance is allowed: once in 150,000 runs it is more."""
 
@@ -83,6 +85,7 @@ def drill(
     certain = errors and not any(one.under_way for one in errors)
     return Contract(
         f"drill.{name}", sentence, _DOCUMENT, tuple(calls), noticed(calls) if certain else None,
+        pause=_RECOVERED,
         incident=incident, tolerated=tuple(tolerated), arrangement=arrangement,
     )  # fmt: skip
 

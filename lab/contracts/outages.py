@@ -66,7 +66,8 @@ def _away(facts: Facts, name: str, away: Arrangement) -> Iterator[Contract]:
 def _open(facts: Facts) -> Iterator[Call]:
     """A request to every limited route that is not closed, of all three kinds."""
     for one, route in facts.catalogue.exposures:
-        if route.path not in facts.settings.rate_limits.closed_on_failure and _method(route):
+        closed = route.path in facts.settings.rate_limits.closed_on_failure
+        if route.access == "token" and not closed and _method(route):
             yield Call(
                 CLIENT,
                 facts.api(route.path, *facts.bearer(), method=_method(route)),

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from tests.lab.mutations import callers, capacity, edge, limits, observed, streams, tokens, traffic
+from tests.lab.mutations import (
+    callers,
+    capacity,
+    edge,
+    limits,
+    observed,
+    outages,
+    streams,
+    tokens,
+    traffic,
+)
 from tests.lab.mutations.mutation import Mutation
 
 ALL: tuple[Mutation, ...] = tuple(
     mutation
-    for family in (callers, tokens, traffic, edge, streams, limits, capacity, observed)
+    for family in (callers, tokens, traffic, edge, streams, limits, capacity, observed, outages)
     for mutation in family.MUTATIONS
 )

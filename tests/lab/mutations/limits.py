@@ -63,7 +63,7 @@ MUTATIONS = (
     Mutation(
         "flood.higher",
         "an address is allowed ten times as much",
-        ("flood.*",),
+        ("flood.*", "outage.flood.*"),
         _higher,
     ),
     Mutation(
@@ -87,7 +87,7 @@ MUTATIONS = (
     Mutation(
         "limit.by-address",
         "the limit of a route is counted by what X-Forwarded-For says, not by tenant",
-        ("limit.tenant", "limit.others", "limit.named-tenant"),
+        ("limit.tenant", "limit.others", "limit.named-tenant", "outage.back.*"),
         _tenant(_BY_ADDRESS, "notification-service."),
     ),
     Mutation(
@@ -111,7 +111,7 @@ MUTATIONS = (
     Mutation(
         "limit.login-forgotten",
         "the login route has no limit",
-        ("limit.login.*",),
+        ("limit.login.*", "outage.closed.*", "outage.hang.*", "drill.redis", "drill.limiter"),
         without_routes("edge-global-rate-limit", "identity-service.api.v1.auth."),
     ),
 )

@@ -122,7 +122,7 @@ MUTATIONS = (
     Mutation(
         "route.wrong-port",
         "a service's routes name a port that it does not have",
-        ("route.rag-engine", "tenant.claims", "path.normalised", "body.limit"),
+        ("route.rag-engine", "tenant.claims", "path.normalised", "body.limit", "outage.open.*"),
         _wrong_port,
     ),
     Mutation(
