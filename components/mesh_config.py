@@ -266,7 +266,7 @@ def audit_log_fields(authentication: Authentication, cluster: str) -> dict[str, 
 
 # The gateway writes what it takes for the client's address into this header, and takes off what a
 # client wrote; it goes with the request, while DOWNSTREAM_REMOTE_ADDRESS at a sidecar is that of
-# the last proxy. It is absent for clients with a private address.
+# the last proxy. It is absent on requests that begin inside the mesh.
 _CLIENT_ADDRESS = "%REQ(x-envoy-external-address)%"
 _PATH = "%REQ_WITHOUT_QUERY(x-envoy-original-path?:path)%"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from components.mesh_config import access_log_fields
-from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded, Watch
+from components.request_fields import MODEL_HEADER, TOKENS_HEADER
+from lab.contracts.contract import CLIENT, DENIED, Call, Contract, Expect, Recorded, Watch
 from lab.contracts.facts import TENANT, USER, Facts
 from lab.exchange import Reply
 
@@ -13,6 +14,7 @@ from lab.exchange import Reply
 def contracts(facts: Facts) -> Iterator[Contract]:
     """The families `audit` and `log`."""
     yield from _audit(facts)
+    yield from _audit_alone(facts)
     yield from _access_log(facts)
 
 
@@ -41,6 +43,108 @@ def _audit(facts: Facts) -> Iterator[Contract]:
         tuple(calls),
         watch=_audited(wanted),
     )
+
+
+def _audit_alone(facts: Facts) -> Iterator[Contract]:
+    """Of one audited route: its record's fields, who is not believed, and what is not recorded."""
+    route = next(route for _, route in facts.catalogue.exposures if "DELETE" in route.audit)
+    path = f"{route.path}/43"
+    claim, names = facts.settings.authentication.role.claim, facts.settings.authentication
+    admin = facts.settings.authorization.admin_addresses[0].split("/")[0]
+    bearer, source = facts.bearer(**{claim: "admin"}), ("x-forwarded-for", admin)
+    forged = tuple((name, "forged") for name in (
+        names.tenant.header, names.user.header, names.role.header,
+    ))  # fmt: skip
+    yield Contract(
+        "audit.fields",
+        "An audit record says who (`tenant_id`, `user_id`, `role`, `token_subject`,"
+        " `token_issuer`, `caller`, `client_address`), what (`method`, `path`) and what came of it"
+        " (`code`, `code_details`), and how to follow it (`request_id`, `trace_id`).",
+        "telemetry.md",
+        (Call(CLIENT, facts.api(path, *bearer, source, method="DELETE"), _OK),),
+        watch=_audit_fields(
+            {
+                "tenant_id": TENANT, "user_id": USER, "role": "admin", "token_subject": USER,
+                "token_issuer": names.issuers[0].issuer, "client_address": admin,
+                "method": "DELETE", "path": path, "code": 200,
+            }
+        ),
+    )  # fmt: skip
+    yield Contract(
+        "audit.who",
+        "Who is said by the verified token alone: what a client writes into headers is in no audit"
+        " record.",
+        "telemetry.md",
+        (
+            Call(CLIENT, facts.api(path, *forged, source, method="DELETE"), DENIED),
+            Call(CLIENT, facts.api(path, *bearer, *forged, source, method="DELETE"), _OK),
+        ),
+        watch=_not_believed("forged"),
+    )
+    (_, token), *_ = bearer
+    wrong = ("authorization", f"{token}x")
+    yield Contract(
+        "audit.nothing-else",
+        "Nothing else is in the audit log: no other method, and no request whose token is refused"
+        " as invalid (401), because that ends before RBAC.",
+        "telemetry.md",
+        (
+            Call(CLIENT, facts.api(path, *bearer, source), Expect((200, 403))),
+            Call(CLIENT, facts.api(path, wrong, source, method="DELETE"), Expect((401,))),
+        ),
+        watch=_not_audited(),
+        settle=3.0,
+    )
+
+
+def _audit_fields(wanted: Mapping[str, object]) -> Watch:
+    always = {"code_details", "request_id", "trace_id", "time", "cluster"}
+
+    def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
+        records = [line for line in recorded.lines[0] if line["log"] == "audit"]
+        if not records:
+            return "no audit record"
+        for record in records:
+            for name, value in wanted.items():
+                if record.get(name) != value:
+                    return f"{record['proxy']} says {name} {record.get(name)}, must be {value}"
+            if missing := sorted(always - record.keys()):
+                return f"the record of {record['proxy']} lacks {', '.join(missing)}"
+        # The gateway's caller is a client without certificate; a service's is the gateway.
+        callers = {str(record.get("caller")) for record in records}
+        if not any(caller.endswith("/sa/istio-ingressgateway") for caller in callers):
+            return f"no record says that the gateway called; callers are {sorted(callers)}"
+        return None
+
+    return watch
+
+
+def _not_believed(forged: str) -> Watch:
+    def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
+        for lines in recorded.lines:
+            records = [line for line in lines if line["log"] == "audit"]
+            if not records:
+                return "no audit record"
+            for record in records:
+                for name, value in record.items():
+                    if forged in str(value):
+                        return f"{record['proxy']} recorded {name} {value}, which a client wrote"
+        return None
+
+    return watch
+
+
+def _not_audited() -> Watch:
+    def watch(replies: Sequence[Reply], recorded: Recorded) -> str | None:
+        for reply, lines in zip(replies, recorded.lines, strict=True):
+            if not any(line["log"] == "access" for line in lines):
+                return f"the request that was answered with {reply} is in no log"
+            for line in lines:
+                if line["log"] == "audit":
+                    return f"{line['proxy']} has an audit record of {line.get('method')} {reply}"
+        return None
+
+    return watch
 
 
 def _audited(wanted: Sequence[dict[str, str]]) -> Watch:
@@ -99,8 +203,70 @@ def _access_log(facts: Facts) -> Iterator[Contract]:
         watch=_without("secret-query", "secret-cookie", "Bearer", "eyJ"),
     )
 
+    for one, route in facts.catalogue.exposures:
+        if one.ai and route.access == "token" and "GET" in (route.methods or ("GET",)):
+            asked = facts.api(
+                f"{route.path}/1?headers={MODEL_HEADER}:model-y,{TOKENS_HEADER}:77",
+                *facts.bearer(),
+            )
+            yield Contract(
+                "log.ai",
+                "Lines of AI services' requests have `ai_model` and `token_count`.",
+                "telemetry.md",
+                (Call(CLIENT, asked, _OK),),
+                watch=_told({"ai_model": "model-y", "token_count": "77"}, one.name),
+            )
+            break
+    path = "/api/v1/notification/1"
+    yield Contract(
+        "log.client-address",
+        "`client_address` is what the gateway takes for the client's address, private ones too;"
+        " whatever a client claims is in `forwarded_for` alone.",
+        "telemetry.md",
+        tuple(
+            Call(CLIENT, facts.api(path, *facts.bearer(), ("x-forwarded-for", sent)), _OK)
+            # What a client writes itself stands before what the load balancer adds.
+            for sent in (f"203.0.113.99,{_PUBLIC}", _PRIVATE)
+        ),
+        watch=_addressed(),
+    )
+
 
 _OK = Expect((200,))
+_PUBLIC, _PRIVATE = "198.19.250.1", "10.9.8.7"
+_EMPTY = ("-", "", None)
+
+
+def _told(wanted: Mapping[str, str], name: str) -> Watch:
+    """Both proxies' lines have these fields."""
+
+    def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
+        lines = [line for line in recorded.lines[0] if line["log"] == "access"]
+        if not any(line["proxy"].startswith(name) for line in lines) or len(lines) < 2:
+            return f"logged by {sorted(line['proxy'] for line in lines)} only"
+        for line in lines:
+            for field, value in wanted.items():
+                if line.get(field) != value:
+                    return f"{line['proxy']} logged {field} {line.get(field)}, must be {value}"
+        return None
+
+    return watch
+
+
+def _addressed() -> Watch:
+    def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
+        for lines, wanted in zip(recorded.lines, (_PUBLIC, _PRIVATE), strict=True):
+            if len(lines) < 2:
+                return f"logged by {sorted(line['proxy'] for line in lines)} only"
+            for line in lines:
+                if line.get("client_address") != wanted:
+                    told = line.get("client_address")
+                    return f"{line['proxy']}: client_address is {told}, must be {wanted}"
+                if not (line.get("forwarded_for") and line.get("peer_address")):
+                    return f"{line['proxy']}: forwarded_for or peer_address is missing"
+        return None
+
+    return watch
 
 
 def _logged(facts: Facts) -> Watch:
@@ -121,6 +287,10 @@ def _logged(facts: Facts) -> Watch:
         for line in passed:
             if missing := sorted(always - line.keys()):
                 return f"{line['proxy']}: the line lacks {', '.join(missing)}"
+            if empty := sorted(
+                name for name, value in line.items() if value in _EMPTY and name != "flags"
+            ):
+                return f"{line['proxy']}: the line has {', '.join(empty)} without a value"
             if strange := sorted(line.keys() - known - {"proxy"}):
                 return f"{line['proxy']}: the line has {', '.join(strange)} as well"
             if (line.get("tenant_id"), line.get("user_id")) != (TENANT, USER):
