@@ -13,7 +13,9 @@ from lab.contracts import (
     drills,
     edge,
     egress,
+    errors_alone,
     limits,
+    metrics,
     mtls,
     newcomers,
     observed,
@@ -21,6 +23,7 @@ from lab.contracts import (
     paths,
     routing,
     spans,
+    streams,
     tenants,
     tokens,
     traces,
@@ -32,8 +35,8 @@ from lab.contracts.facts import Facts
 
 FAMILIES = (
     *(mtls, access, newcomers, tokens, tenants, user_agents, paths, routing),
-    *(edge, compression, connections, traffic, balancing, egress, observed, traces, spans, limits),
-    *(capacity, outages, drills),
+    *(edge, compression, connections, streams, traffic, balancing, egress),
+    *(observed, metrics, traces, spans, errors_alone, limits, capacity, outages, drills),
 )
 
 
