@@ -547,6 +547,19 @@ def _calls(facts: Facts) -> Iterator[Contract]:
         ),
         _ended_as_told,
     )
+    idle = float(seconds(facts.settings.edge.stream_idle))
+    ended = Expect((200,), grpc="UNKNOWN|INTERNAL|UNAVAILABLE|CANCELLED|DEADLINE_EXCEEDED")
+    yield Contract(
+        "grpc.silent",
+        "A gRPC call in which nothing moves for `streamIdle` is ended, too.",
+        EDGE,
+        (
+            Call(CLIENT, _call(facts, f"answers=1&interval={idle + 3:g}"), ended),
+            Call(CLIENT, _call(facts, "a", "b", pause=idle + 3), ended),
+        ),
+        ended_after([idle, idle]),
+        patient=True,
+    )
     number = facts.run
     yield Contract(
         "grpc.deadline",
@@ -565,15 +578,14 @@ def _calls(facts: Facts) -> Iterator[Contract]:
 
 _ENDS = ("NOT_FOUND", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE")
 _DEADLINE = 2.0
+_OVERDUE = "DEADLINE_EXCEEDED|INTERNAL"
+"""What a client is told: by itself, or by a proxy, which resets the call at the same moment."""
 
 
 def _overdue(facts: Facts, name: str, *, outside: bool) -> Iterator[Call]:
     """A call that would take longer than its deadline, and one that asks how it ended."""
     for request, status in (
-        (
-            _call(facts, f"as={name}&answers=50&interval=0.2", deadline=_DEADLINE),
-            "DEADLINE_EXCEEDED",
-        ),
+        (_call(facts, f"as={name}&answers=50&interval=0.2", deadline=_DEADLINE), _OVERDUE),
         (_call(facts, f"ended={name}", pause=0.5), "OK"),
     ):
         expect = Expect((200,), grpc=status)

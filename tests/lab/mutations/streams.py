@@ -74,6 +74,19 @@ def _endless(starting: str) -> Callable[[Objects], None]:
     return change
 
 
+def _calls_silent(objects: Objects) -> None:
+    named(objects, "EnvoyFilter", "edge-stream-timeouts")["spec"]["configPatches"].append(
+        {
+            "applyTo": "HTTP_ROUTE",
+            "match": {
+                "context": "GATEWAY",
+                "routeConfiguration": {"vhost": {"route": {"name": _CALLS}}},
+            },
+            "patch": {"operation": "MERGE", "value": {"route": {"idle_timeout": "0s"}}},
+        }
+    )
+
+
 def _deadline_dropped(where: str) -> Callable[[Objects], None]:
     def change(objects: Objects) -> None:
         for route in named(objects, "VirtualService", where)["spec"]["http"]:
@@ -142,6 +155,12 @@ MUTATIONS = (
         "the body limit holds for gRPC calls of a service",
         ("stream.requests", "stream.unlimited", "grpc.kinds"),
         _buffered(_CALLS, 65_536),
+    ),
+    Mutation(
+        "grpc.may-be-silent",
+        "gRPC calls of a service may be silent for ever",
+        ("grpc.silent",),
+        _calls_silent,
     ),
     Mutation(
         "grpc.deadline-dropped",
