@@ -84,6 +84,18 @@ def test_parts_are_found_replaced_and_ended(lab: Lab) -> None:
     assert not lab.parts.alive(SERVER.name)
 
 
+def test_a_part_may_be_away_for_a_while(lab: Lab) -> None:
+    lab.parts.start(SERVER)
+    first = until_found(lab, SERVER)
+    with lab.parts.without(SERVER.name):
+        assert not lab.parts.alive(SERVER.name)
+    assert until_found(lab, SERVER) != first
+    assert not lab.parts.start(SERVER), "it is taken for another than before"
+    lab.parts.stop(SERVER.name)
+    with pytest.raises(LabError, match="does not run"), lab.parts.without(SERVER.name):
+        pass
+
+
 def until_found(lab: Lab, part: Part) -> int:
     def find() -> int:
         found = lab.parts.find(part)
