@@ -82,6 +82,8 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
             name=outcome.contract.id,
             time=f"{outcome.seconds:.3f}",
         )
+        if outcome.errors:
+            ET.SubElement(case, "system-out").text = "\n".join(map(str, outcome.errors))
         if not outcome.passed:
             failure = ET.SubElement(case, "failure", message=outcome.contract.sentence)
             failure.text = "\n".join(outcome.problems)

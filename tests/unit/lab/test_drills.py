@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_some_calls_may_fail_and_others_not(
         assert outcome.problems[0] == "writes: 3 of 3 failed, 2 may"
 
 
-def test_errors_are_told_in_every_report() -> None:
+def test_errors_are_told_in_every_report(tmp_path: Path) -> None:
     tried = contract(Tolerance("writes", range(3), 2), Tolerance("reads", range(3, 6), 0))
     outcome = judged(tried, sent(tried, lambda _: [AWAY, FINE, FINE, FINE, FINE, FINE]))
     assert outcome.errors == (Counted("writes", 1, 3, 2), Counted("reads", 0, 3, 0))
@@ -56,6 +57,8 @@ def test_errors_are_told_in_every_report() -> None:
     assert row["errors"][0] == {"what": "writes", "failed": 1, "sent": 3, "allowed": 2}
     came = next(iter(report.table([outcome]).columns[3].cells))
     assert "writes: 1 of 3 failed, 2 may" in str(came)
+    report.write_junit([outcome], tmp_path / "junit.xml")
+    assert "writes: 1 of 3 failed, 2 may" in (tmp_path / "junit.xml").read_text()
 
 
 @pytest.mark.parametrize(
