@@ -135,8 +135,12 @@ class Container:
         if result.returncode:
             raise OSError(f"hook {' '.join(words)} failed: {result.stderr.decode()[-200:]}")
 
-    def tick(self, restart: bool = True) -> bool:
-        """Look after the container. True where something changed that a status shows."""
+    def tick(self, policy: str = "Always") -> bool:
+        """Look after the container. True where something changed that a status shows.
+
+        Args:
+            policy: the pod's restartPolicy; a sidecar has one of its own.
+        """
         if self.phase is Phase.RUNNING:
             assert self.process is not None
             code = self.process.popen.poll()
@@ -144,7 +148,8 @@ class Container:
                 self._ended(code)
                 return True
             return self._probe()
-        if restart and self.reason != "Completed" and time.monotonic() >= self._next_start:
+        again = starts_again(self.spec.get("restartPolicy", policy), self.exit_code)
+        if again and time.monotonic() >= self._next_start:
             self.restarts += 1
             self.start()
             return True
@@ -226,6 +231,11 @@ class Container:
             "startedAt": timestamp(self.process.started),
             "finishedAt": timestamp(time.time()),
         }
+
+
+def starts_again(policy: str, exit_code: int) -> bool:
+    """Whether a container that ended with that code is started again."""
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
 def timestamp(seconds: float) -> str:

@@ -188,8 +188,8 @@ class Pod(threading.Thread):
         self._record()
         next_renewal = time.monotonic() + 60
         while not self._deleted.is_set():
-            restart = self._pod["spec"].get("restartPolicy", "Always") != "Never"
-            changed = [container.tick(restart) for container in running]
+            policy = self._pod["spec"].get("restartPolicy", "Always")
+            changed = [container.tick(policy) for container in running]
             if any(changed):
                 self._report()
                 self._record()
@@ -272,8 +272,8 @@ class Pod(threading.Thread):
             for container in self._containers
         )
         running = initialised and any(c.process for c in self._containers)
-        never = self._pod["spec"].get("restartPolicy") == "Never"
-        phase = "Succeeded" if done and never else "Running" if running else "Pending"
+        ends = self._pod["spec"].get("restartPolicy", "Always") != "Always"
+        phase = "Succeeded" if done and ends else "Running" if running else "Pending"
         conditions = [
             ("PodScheduled", True),
             ("Initialized", initialised),
