@@ -99,7 +99,7 @@ MUTATIONS = (
     Mutation(
         "limit.headers-off",
         "answers do not tell what is left of a limit",
-        ("limit.headers", "limit.route.*"),
+        ("limit.headers", "limit.route.*", "limit.upgrades"),
         _no_headers,
     ),
     Mutation(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from lab.contracts.capacity import overflowed, some_refused, told, waited
+from lab.contracts.capacity import counted, overflowed, told, waited
 from lab.contracts.contract import Recorded
 from lab.contracts.promises import declared
 from lab.exchange import Reply
@@ -54,7 +54,7 @@ def test_refusals_are_the_pools(lines: Sequence[Sequence[Mapping[str, str]]], wr
 
 @pytest.mark.parametrize(
     ("limit", "wrong"),
-    [("20, 20;w=1", ""), ("50, 50;w=1", "is 50, the route's allowance is 20"), (None, "is none")],
+    [("20, 20;w=1", ""), ("50, 50;w=1", "is 50, the allowance is 20"), (None, "is none")],
 )
 def test_answers_tell_the_routes_allowance(limit: str | None, wrong: str) -> None:
     headers = (("x-ratelimit-limit", limit),) if limit else ()
@@ -62,22 +62,28 @@ def test_answers_tell_the_routes_allowance(limit: str | None, wrong: str) -> Non
     assert (said is None) if not wrong else (said is not None and wrong in said)
 
 
-UPGRADED, LIMITED = Reply(status=101), Reply(status=429)
-CALLED = Reply(status=200, grpc_status="UNIMPLEMENTED")
-EXHAUSTED = Reply(status=200, grpc_status="RESOURCE_EXHAUSTED")
+def _left(*remaining: int, limit: int = 50) -> list[Reply]:
+    return [
+        Reply(
+            status=101,
+            headers=(("x-ratelimit-limit", str(limit)), ("x-ratelimit-remaining", str(each))),
+        )
+        for each in remaining
+    ]
 
 
 @pytest.mark.parametrize(
     ("replies", "wrong"),
     [
-        ((UPGRADED, LIMITED, CALLED, EXHAUSTED), ""),
-        ((UPGRADED, UPGRADED, CALLED, EXHAUSTED), "0 of 2 upgrades were refused"),
-        ((UPGRADED, LIMITED, CALLED, CALLED), "0 of 2 calls were refused"),
-        ((LIMITED, LIMITED, CALLED, EXHAUSTED), "2 of 2 upgrades were refused"),
+        (_left(49, 45, 49, 0), ""),
+        ([*_left(49, 45, 0), Reply(status=101)], "x-ratelimit-limit is none"),
+        (_left(49, 49, 49, 0), "of 2 answers none says that less than 49 is left"),
+        (_left(49, 0, 49, 46), "of 2 answers none says that less than 46 is left"),
+        (_left(49, 40, 49, 0, limit=100), "x-ratelimit-limit is 100, the allowance is 50"),
     ],
 )
 def test_upgrades_and_calls_are_counted(replies: Sequence[Reply], wrong: str) -> None:
-    said = some_refused(slice(0, 2), slice(2, None))(replies)
+    said = counted(50, slice(0, 2), slice(2, None))(replies)
     assert (said is None) if not wrong else (said is not None and wrong in said)
 
 
