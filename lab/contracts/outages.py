@@ -12,9 +12,9 @@ from lab.contracts.arrangements import pods, scaled, stopped
 from lab.contracts.contract import CLIENT, Arrangement, Call, Contract, Expect
 from lab.contracts.facts import Facts
 from lab.contracts.limits import COUNTED, asked, of_one_tenant, refilled, shared
+from lab.contracts.routing import rights
 from lab.data_plane import DataPlane
 from lab.exchange import Reply
-from model.service import Route
 
 DOCUMENT = "edge.md"
 _UNCOUNTED = tuple((name, None) for name in COUNTED)
@@ -67,10 +67,11 @@ def _open(facts: Facts) -> Iterator[Call]:
     """A request to every limited route that is not closed, of all three kinds."""
     for one, route in facts.catalogue.exposures:
         closed = route.path in facts.settings.rate_limits.closed_on_failure
-        if route.access == "token" and not closed and _method(route):
+        if route.access == "token" and not closed:
+            method = (route.methods or ("GET",))[0]
             yield Call(
                 CLIENT,
-                facts.api(route.path, *facts.bearer(), method=_method(route)),
+                facts.api(route.path, *rights(facts, route, method), method=method),
                 Expect((200,), served_by=one.name, headers=_UNCOUNTED),
             )
     for one in facts.catalogue.services:
@@ -88,12 +89,6 @@ def _open(facts: Facts) -> Iterator[Call]:
                     facts.grpc(f"/{grpc.name}/Get", *facts.bearer()),
                     Expect((200,), grpc="UNIMPLEMENTED"),
                 )
-
-
-def _method(route: Route) -> str:
-    """A method that an ordinary user may use; empty where there is none."""
-    kept = {method for rule in route.restricted for method in rule.methods or route.methods}
-    return next((method for method in route.methods or ("GET",) if method not in kept), "")
 
 
 def _flood(facts: Facts, name: str, away: Arrangement) -> Contract:

@@ -23,7 +23,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         for route in one.routes:
             port = str(one.port(route.port).number)
             for method in (route.methods or ("GET", "POST"))[:2]:
-                sent = _rights(facts, route, method)
+                sent = rights(facts, route, method)
                 path = route.path if route.access == "public" else f"{route.path}/a/b?q=1%20x"
                 calls.append(
                     Call(
@@ -122,7 +122,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     )
 
 
-def _rights(facts: Facts, route: Route, method: str) -> tuple[tuple[str, str], ...]:
+def rights(facts: Facts, route: Route, method: str) -> tuple[tuple[str, str], ...]:
     """A token, and where the operation is restricted a role and an address that may."""
     claim = facts.settings.authentication.role.claim
     for rule in route.restricted:

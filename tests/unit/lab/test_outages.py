@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from lab.contracts.contract import Contract
@@ -46,5 +48,5 @@ def test_every_limited_route_is_asked(contracts: dict[str, Contract], away: str)
 
 def test_contracts_of_one_state_stand_together(contracts: dict[str, Contract]) -> None:
     states = [one.arrangement for one in contracts.values()]
-    changes = sum(one is not other for one, other in zip(states, states[1:], strict=False))
+    changes = sum(one is not other for one, other in pairwise(states))
     assert changes + 1 == len(set(states)), "a state would be brought about twice"
