@@ -10,6 +10,7 @@ from tests.lab.mutations import (
     observed,
     outages,
     streams,
+    telemetry,
     tokens,
     traffic,
 )
@@ -17,6 +18,17 @@ from tests.lab.mutations.mutation import Mutation
 
 ALL: tuple[Mutation, ...] = tuple(
     mutation
-    for family in (callers, tokens, traffic, edge, streams, limits, capacity, observed, outages)
+    for family in (
+        callers,
+        tokens,
+        traffic,
+        edge,
+        streams,
+        limits,
+        capacity,
+        observed,
+        telemetry,
+        outages,
+    )
     for mutation in family.MUTATIONS
 )

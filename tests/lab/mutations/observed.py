@@ -67,7 +67,7 @@ MUTATIONS = (
     Mutation(
         "audit.forgotten",
         "the gateway's audit lacks DELETE on users",
-        ("audit.recorded",),
+        ("audit.recorded", "audit.who"),
         _not_audited,
     ),
     Mutation(
@@ -97,13 +97,16 @@ MUTATIONS = (
     Mutation(
         "trace.all-of-default",
         "everything is traced that no other share is said for",
-        ("trace.share.identity-service", "trace.clients"),
+        ("trace.share.identity-service", "trace.inside.knowledge-service", "trace.clients"),
         _all_of_default,
     ),
     Mutation(
         "trace.spans-forgotten",
         "a service's proxies report no spans",
-        ("trace.whole",),
+        (
+            *("trace.whole", "trace.context", "trace.inside.conversation-service"),
+            *("trace.tags", "trace.tags-left-out"),
+        ),
         _spans_forgotten,
     ),
     Mutation(
