@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from components.route_names import (
+    api_route_name,
     api_route_names,
+    entries,
     grpc_route_name,
     split_names,
     websocket_route_name,
 )
 from model.access import Catalogue
-from model.service import Route
+from model.service import Route, Service
 from model.settings import Split
 
 
@@ -31,6 +33,10 @@ class GatewayRoute(NamedTuple):
     login: bool = False
     longest: str = ""
     """How long one exchange may last where it may be idle that long; empty for all others."""
+    begun_within: str = ""
+    """Where exchanges last long: how soon an answer that nobody asked to be streamed begins."""
+    begun: tuple[str, ...] = ()
+    """Names of the HTTP routes that `begun_within` holds for."""
 
 
 def gateway_routes(catalogue: Catalogue, traffic: Mapping[str, Split]) -> tuple[GatewayRoute, ...]:
@@ -50,6 +56,8 @@ def _gateway_routes(catalogue: Catalogue, traffic: Mapping[str, Split]) -> Itera
                 upload=route.upload,
                 login=route.login,
                 longest=route.stream_timeout if route.streaming else "",
+                begun_within=service.timeout if route.streaming else "",
+                begun=_tried_once(service, route, split) if route.streaming else (),
             )
         for socket in service.websockets:
             yield GatewayRoute(
@@ -66,6 +74,16 @@ def _gateway_routes(catalogue: Catalogue, traffic: Mapping[str, Split]) -> Itera
                 names=split_names(grpc_route_name(service, grpc), split),
                 token=True,
             )
+
+
+def _tried_once(service: Service, route: Route, split: Split | None) -> tuple[str, ...]:
+    """Reads that are repeated have a limit for each try from their VirtualService."""
+    return tuple(
+        name
+        for entry in entries(route)
+        if entry.part == "write" or (entry.part == "read" and not service.retries)
+        for name in split_names(api_route_name(service, route, entry.part), split)
+    )
 
 
 def _kind(route: Route) -> Literal["unary", "stream"]:

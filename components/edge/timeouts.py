@@ -18,9 +18,15 @@ def stream_timeouts(namespace: str, routes: tuple[GatewayRoute, ...]) -> Manifes
     """The EnvoyFilter that spares long exchanges the idle limit and ends them at their own.
 
     The timeout of a VirtualService starts when the request has ended. That of a WebSocket, or of
-    audio that is being sent, has not, so a longest duration is needed beside it.
+    audio that is being sent, has not, so a longest duration is needed. A route that has one has no
+    timeout any more for Envoy; so where nobody asked for an event stream, the time for a try takes
+    its place: until the answer begins. (It allows no further tries.)
     """
-    from envoy_data_plane.envoy.config.route.v3 import RouteAction, RouteActionMaxStreamDuration
+    from envoy_data_plane.envoy.config.route.v3 import (
+        RetryPolicy,
+        RouteAction,
+        RouteActionMaxStreamDuration,
+    )
 
     patches = []
     for route in routes:
@@ -31,4 +37,8 @@ def stream_timeouts(namespace: str, routes: tuple[GatewayRoute, ...]) -> Manifes
                 max_stream_duration=RouteActionMaxStreamDuration(max_stream_duration=longest),
             )
             patches += route_action(route.names, action)
+        if route.begun:
+            within = timedelta(seconds=float(seconds(route.begun_within)))
+            action = RouteAction(retry_policy=RetryPolicy(per_try_timeout=within))
+            patches += route_action(route.begun, action)
     return envoy_filter("edge-stream-timeouts", namespace, STREAM_TIMEOUTS, patches)

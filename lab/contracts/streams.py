@@ -39,6 +39,7 @@ _SERVED = Expect((200,))
 def contracts(facts: Facts) -> Iterator[Contract]:
     """The family `stream`, and what of `compression` and `grpc` needs a service that streams."""
     yield from _silent_clients(facts)
+    yield from _late_answers(facts)
     for contract in (
         *_arriving(facts),
         *_lasting(facts),
@@ -390,6 +391,25 @@ def _silent_clients(facts: Facts) -> Iterator[Contract]:
             Call(CLIENT, _http1(facts, slow), _SERVED),
         ),
         told_after(idle + 2 * _PAUSE),
+        patient=True,
+    )
+
+
+def _late_answers(facts: Facts) -> Iterator[Contract]:
+    one = short_lived(facts.catalogue)
+    route, timeout = _streaming_route(one), float(seconds(one.timeout))
+    if timeout + 3 > seconds(route.stream_timeout) or timeout > _LONGEST:
+        return
+    late = facts.api(f"{route.path}/1?delay={timeout + 3:g}s", *facts.bearer(), timeout=30.0)
+    yield Contract(
+        "timeout.streaming-route",
+        "On a streaming route, an answer that was not asked for as an event stream begins within"
+        " the service's timeout, or is 504.",
+        TRAFFIC,
+        tuple(
+            Call(CLIENT, replace(late, method=method), Expect((504,), within=timeout + _LATE))
+            for method in ("GET", "POST")
+        ),
         patient=True,
     )
 

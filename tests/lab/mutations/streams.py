@@ -61,15 +61,19 @@ def _larger_answers(objects: Objects) -> None:
 
 def _cut(objects: Objects) -> None:
     """A streamed answer has the service's timeout."""
-    for route in named(objects, "VirtualService", "voice-engine")["spec"]["http"]:
-        if route["name"].endswith(".stream"):
-            route["timeout"] = "10s"
+    for value in routes(objects, "edge-stream-timeouts", "voice-engine.api.v1.voice.stream"):
+        value["route"]["max_stream_duration"]["max_stream_duration"] = "10s"
+
+
+def _begins_late(objects: Objects) -> None:
+    for value in routes(objects, "edge-stream-timeouts", "voice-engine.api.v1.voice.write"):
+        value["route"].pop("retry_policy", None)
 
 
 def _endless(starting: str) -> Callable[[Objects], None]:
     def change(objects: Objects) -> None:
         for value in routes(objects, "edge-stream-timeouts", starting):
-            del value["route"]["max_stream_duration"]
+            value["route"].pop("max_stream_duration", None)
 
     return change
 
@@ -125,6 +129,12 @@ MUTATIONS = (
         "a streamed answer has the timeout of the service",
         ("stream.not-cut", "stream.longest"),
         _cut,
+    ),
+    Mutation(
+        "stream.begins-late",
+        "a write on a streaming route may be left without an answer for as long as a stream lasts",
+        ("timeout.streaming-route",),
+        _begins_late,
     ),
     Mutation(
         "stream.endless-upload",

@@ -25,6 +25,7 @@ from components.virtual_service import public_routes
 from model import stack_file
 from model.access import Catalogue
 from model.catalogue import catalogue
+from model.service import Service
 from model.settings import Allowance, Bodies, Cors, Edge, RateLimits, Settings, Split
 from tests.unit.components.catalogues import catalogues, traffic
 from tests.unit.components.gateway_config import Gateway, gateway, gateway_route_names
@@ -309,6 +310,8 @@ def test_any_catalogue(data: st.DataObject) -> None:
             )
             longest = action.get("max_stream_duration", {}).get("max_stream_duration")
             assert longest == (route.longest or None)
+            begun = action.get("retry_policy", {}).get("per_try_timeout")
+            assert begun == (route.begun_within if name in route.begun else None)
 
             sent = _sent(result, name)
             asked = [n for n in (rate_limits.OPEN, rate_limits.CLOSED) if result.on_route(name, n)]
@@ -446,3 +449,19 @@ def _bootstrap(result: Gateway) -> dict[str, Any]:
 def _rate_limit_cluster(result: Gateway) -> str:
     config = result.http_filter(HTTPS, rate_limits.OPEN)["typed_config"]
     return str(config["rate_limit_service"]["grpc_service"]["envoy_grpc"]["cluster_name"])
+
+
+def test_answers_on_streaming_routes_begin_in_time() -> None:
+    """Where nobody asked for an event stream, and no limit for each try comes from retries."""
+    declared = catalogue()
+    found = {route.prefix: route for route in gateway_routes(declared, {})}
+    assert found["/api/v1/agent"].begun == ("agent-engine.api.v1.agent.write",)
+    assert found["/api/v1/agent"].begun_within == "120s"
+    assert found["/api/v1/rag"].begun == found["/ws/voice"].begun == ()
+    once = tuple(Service.model_validate({**dict(one), "retries": 0}) for one in declared.services)
+    (agent,) = (
+        route
+        for route in gateway_routes(Catalogue(services=once), {})
+        if route.prefix == "/api/v1/agent"
+    )
+    assert agent.begun == ("agent-engine.api.v1.agent.read", "agent-engine.api.v1.agent.write")
