@@ -82,7 +82,7 @@ def _caller_added(objects: Objects) -> None:
 
 def _caller_removed(objects: Objects) -> None:
     principals = _callers(objects, "identity-service")["from"][0]["source"]["principals"]
-    principals.remove(f"{_ACCOUNTS}notification-service")
+    principals.remove(f"{_ACCOUNTS}vector-store-adapter")
 
 
 def _any_port(objects: Objects) -> None:
