@@ -18,7 +18,7 @@ from lab.data_plane import DataPlane
 from lab.exchange import Reply, Request
 from lab.kubelet import NODES
 from model.access import Catalogue
-from model.service import HashOn, Service
+from model.service import HashOn, Outliers, Service
 from model.values import seconds
 
 DOCUMENT = "traffic.md"
@@ -137,7 +137,7 @@ def _copy(data_plane: DataPlane, nodes: Mapping[str, str], one: Service) -> dict
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": f"{one.name}-{which}", "namespace": namespace, "labels": labels},
+        "metadata": {"name": f"{one.name}-{which}", "namespace": namespace},
         "spec": {
             "replicas": 1,
             "selector": {"matchLabels": labels},
@@ -161,25 +161,36 @@ def _sooner(data_plane: DataPlane, one: Service) -> Iterator[None]:
     if not declared:
         yield
         return
-    names = [name for name in ("interval", "baseEjectionTime") if name in declared]
-    sooner = {name: f"{float(seconds(declared[name])) / _FASTER:g}s" for name in names}
-    changes = {"spec": {"trafficPolicy": {"outlierDetection": sooner}}}
+    times = {name: float(seconds(declared[name])) for name in _ENVOYS if name in declared}
+    sooner = {name: time / _FASTER for name, time in times.items()}
+    changes = {
+        "spec": {
+            "trafficPolicy": {
+                "outlierDetection": {name: f"{time:g}s" for name, time in sooner.items()}
+            }
+        }
+    }
     caller, port = caller_of(data_plane.catalogue, one), http_port(one).number
     path = (
         f"/config_dump?resource=dynamic_active_clusters&name_regex=outbound.{port}..{one.name}\\..*"
     )
 
-    def has(values: Mapping[str, str]) -> None:
+    def has(wanted: Mapping[str, float]) -> None:
+        lines = [f'"{_ENVOYS[name]}": "{time:g}s"' for name, time in wanted.items()]
         until_answered(
             data_plane, caller, path,
-            lambda answer: all(f'"{value}"' in answer for value in values.values()),
+            lambda answer: all(line in answer for line in lines),
             f"{caller}'s proxy has the outlier detection of {one.name}",
         )  # fmt: skip
 
     with patched(data_plane, "destinationrule", namespace, one.name, changes):
         has(sooner)
         yield
-    has({name: declared[name] for name in names})
+    has(times)
+
+
+_ENVOYS = {"interval": "interval", "baseEjectionTime": "base_ejection_time"}
+"""The times of outlier detection, as a DestinationRule names them and as Envoy does."""
 
 
 # The contracts
@@ -314,7 +325,7 @@ _OUTLIER = (
 
 def _ejected(facts: Facts, one: Service) -> Iterator[Contract]:
     """One instance of a service with hashing: the header chooses which one fails."""
-    times, many = one.outliers, one.outliers.consecutive_5xx
+    many = one.outliers.consecutive_5xx
     assert isinstance(one.load_balancing, HashOn)
     if not many:
         return
@@ -330,7 +341,7 @@ def _ejected(facts: Facts, one: Service) -> Iterator[Contract]:
     # Once less than declared, twice over: an answer in between begins the count anew.
     first = (good, *(bad,) * (many - 1)) * 2 + (good,) + (bad,) * many
     calls = [replace(call, after=index * _STEP) for index, call in enumerate(first)]
-    out, interval = (float(seconds(time)) / _FASTER for time in _times(times))
+    out, interval = _soon(one.outliers)
     ejected = calls[-1].after
     gone = [replace(good, after=ejected + out * part) for part in (0.15, 0.4, 0.7)]
     # It is let in at the end of an interval.
@@ -346,8 +357,11 @@ def _ejected(facts: Facts, one: Service) -> Iterator[Contract]:
     )
 
 
-def _times(outliers: Any) -> tuple[str, str]:
-    return outliers.base_ejection, outliers.interval
+def _soon(outliers: Outliers) -> tuple[float, float]:
+    """How long an instance is out, and how often it is looked at, in the arranged mesh."""
+    times = (outliers.base_ejection, outliers.interval)
+    out, interval = (float(seconds(time)) / _FASTER for time in times)
+    return out, interval
 
 
 def left_out(before: int, during: int) -> Judge:
@@ -384,7 +398,7 @@ def _ejected_in_turn(facts: Facts, one: Service) -> Iterator[Contract]:
     few = (bad,) * (2 * (many - 1)) + (good,) * _ROUND
     first = few + (bad,) * (2 * many)
     calls = [replace(call, after=index * _STEP) for index, call in enumerate(first)]
-    out, interval = (float(seconds(time)) / _FASTER for time in _times(one.outliers))
+    out, interval = _soon(one.outliers)
     ejected = calls[-1].after
     gone = [replace(good, after=ejected + out * 0.1 * (1 + part)) for part in range(_ROUND)]
     back = [
