@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -30,8 +30,12 @@ _OBJECT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "made"}
 
 
 @pytest.fixture(scope="module")
-def objects() -> Objects:
-    return list(render.expanded(render.declared(STACK)))
+def objects() -> Iterator[Objects]:
+    """The stack's objects, which no mutation may touch: it changes a copy."""
+    found = list(render.expanded(render.declared(STACK)))
+    before = json.dumps(found)
+    yield found
+    assert json.dumps(found) == before
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +69,11 @@ def test_ids_and_texts_are_distinct() -> None:
 
 
 @pytest.mark.parametrize("mutation", ALL, ids=lambda one: one.id)
-def test_each_mutation_changes_something_and_not_the_original(
+def test_each_mutation_changes_something(
     objects: Objects, values: Mapping[str, Any], mutation: Mutation
 ) -> None:
-    before = json.dumps([objects, values])
     assert mutation.change or mutation.control_plane
-    changed = mutation.of(objects), mutation.of_values(values)
-    assert changed != (objects, values)
-    assert json.dumps([objects, values]) == before
+    assert mutation.of(objects) != objects or mutation.of_values(values) != values
 
 
 def test_mutations_of_a_batch_can_be_made_together(objects: Objects, contracts: list[str]) -> None:
