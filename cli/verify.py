@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,15 +39,32 @@ def verify(
     address: Annotated[
         str | None, typer.Option(help="With --safe: the gateway's address, instead of --context.")
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="With --safe: the CA of the public certificate; what this machine trusts if none.",
+        ),
+    ] = None,
+    port: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --safe: PUBLIC=OTHER, where a port-forward has other ports: `443=8443`."
+        ),
+    ] = None,
     directory: Annotated[Path | None, typer.Option(help="Where the lab keeps its state.")] = None,
 ) -> None:
     """Send every contract's requests and compare; exit 1 where a promise does not hold."""
     from lab.contracts import report
 
     if safe:
-        outcomes = _shown(*_live(stack, only or [], context, address))
-    elif context or address:
-        raise typer.BadParameter("--context and --address need --safe")
+        outcomes = _shown(*_live(stack, only or [], context, address, ca, _ports(port or [])))
+    elif context or address or ca or port:
+        raise typer.BadParameter(
+            "--context, --address, --ca and --port need --safe: without it contracts send what"
+            " no live cluster should get"
+        )
     else:
         outcomes = _shown(*_in_lab(stack, only or [], directory))
     if junit:
@@ -87,7 +104,12 @@ def _in_lab(
 
 
 def _live(
-    stack: str, only: Sequence[str], context: str | None, address: str | None
+    stack: str,
+    only: Sequence[str],
+    context: str | None,
+    address: str | None,
+    ca: Path | None,
+    ports: Mapping[int, int],
 ) -> tuple[Sequence[Contract], Iterator[Outcome]]:
     from lab.contracts import live
     from lab.contracts.all import chosen
@@ -96,8 +118,9 @@ def _live(
     from model import stack_file
     from model.catalogue import catalogue
 
-    if not (context or address):
-        raise typer.BadParameter("--safe needs --context or --address")
+    if bool(context) == bool(address):
+        raise typer.BadParameter("--safe needs either --context or --address")
+    trusted = str(ca) if ca else live.authorities()
     services = catalogue()
     settings = stack_file.load(stack, services)
     with tempfile.TemporaryDirectory() as keys:
@@ -105,27 +128,27 @@ def _live(
         issuers = Issuers(Path(keys))
         issuers.ensure(settings.authentication.issuers)
         adapted = stack_file.adapted(services, settings)
-        facts = Facts(stack, settings, adapted, issuers, live.authorities())
-        contracts = _chosen(live.safe(chosen(facts, only)), only)
-    found = address or _public_address(context or "", settings.namespaces.mesh)
-    return contracts, live.run(contracts, found)
+        facts = Facts(stack, settings, adapted, issuers, trusted)
+        contracts = _chosen(chosen(facts, only), only)
+        safe, known = live.safe(contracts), live.safe(chosen(facts, []))
+    if not safe:
+        raise typer.BadParameter(
+            f"none of the {len(contracts)} contracts is safe; these are:"
+            f" {', '.join(one.id for one in known)}"
+        )
+    found = address or live.public_address(context or "", settings.namespaces.mesh)
+    gateway = live.Gateway(found, ports)
+    live.answering(gateway, settings.api_host, trusted)
+    return safe, live.run(safe, gateway)
 
 
-def _public_address(context: str, namespace: str) -> str:
-    from lightkube import Client, KubeConfig
-    from lightkube.resources.core_v1 import Service
-
-    from lab.errors import LabError
-
-    client = Client(KubeConfig.from_env().get(context))
-    service = client.get(Service, "istio-ingressgateway", namespace=namespace)
-    balancer = service.status.loadBalancer if service.status else None
-    for entry in (balancer.ingress if balancer else None) or []:
-        if found := entry.hostname or entry.ip:
-            return found
-    raise LabError(
-        f"context {context}: Service {namespace}/istio-ingressgateway has no public address yet"
-    )
+def _ports(given: Sequence[str]) -> dict[int, int]:
+    try:
+        return {int(public): int(other) for public, other in (item.split("=") for item in given)}
+    except ValueError:
+        raise typer.BadParameter(
+            f"--port takes PUBLIC=OTHER, like 443=8443, not {', '.join(given)}"
+        ) from None
 
 
 def _chosen(contracts: Sequence[Contract], only: Sequence[str]) -> Sequence[Contract]:

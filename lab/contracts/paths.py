@@ -157,6 +157,7 @@ def _tls(facts: Facts) -> Iterator[Contract]:
             )
             for version in ("1.2", "1.3")
         ),
+        safe=True,
     )
     yield Contract(
         "tls.hosts",
@@ -178,6 +179,7 @@ def _tls(facts: Facts) -> Iterator[Contract]:
                 CLIENT, ask(facts.tls(settings.api_host), "evil.example"), Expect((403, 404, 421))
             ),
         ),
+        safe=True,
     )
     yield Contract(
         "tls.redirect",
@@ -191,4 +193,5 @@ def _tls(facts: Facts) -> Iterator[Contract]:
             )
             for host in settings.public_hosts
         ),
+        safe=True,
     )

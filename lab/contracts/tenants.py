@@ -39,6 +39,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for text in (name, name.upper(), f"Mozilla/5.0 {name.title()}/1.7", f"x{name}x")
         )
         + (Call(CLIENT, facts.api("/health"), Expect((200,))),),
+        safe=True,
     )
 
 
@@ -226,7 +227,10 @@ def _inside_address(cidr: str) -> str:
 
 
 def _addresses(facts: Facts) -> Iterator[Contract]:
-    denied = _inside_address(facts.settings.authorization.denied_addresses[0])
+    authorization = facts.settings.authorization
+    if not (authorization.denied_addresses and authorization.admin_addresses):
+        return
+    denied = _inside_address(authorization.denied_addresses[0])
     trusted = facts.settings.gateway.trusted_proxies
 
     def ask(forwarded: str, port: int = 443) -> Request:

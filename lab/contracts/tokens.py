@@ -124,7 +124,8 @@ def _bad_tokens(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "not-yet-valid", facts.token(nbf=4_000_000_000, exp=4_000_003_600)
     stranger = RSAKey.generate_key(2048, {"kid": facts.issuers.key(0).kid or "", "use": "sig"})
     yield "wrong-key", facts.token(key=stranger)
-    yield "other-issuers-key", facts.token(issuer=0, key=facts.issuers.key(1))
+    if len(facts.settings.authentication.issuers) > 1:
+        yield "other-issuers-key", facts.token(issuer=0, key=facts.issuers.key(1))
     yield "unlisted-issuer", facts.token(iss="https://evil.example")
     yield "unlisted-issuer-own-key", facts.token(iss="https://evil.example", key=stranger)
     payload = facts.token().split(".")[1]
@@ -187,4 +188,5 @@ def _preflight(facts: Facts) -> Iterator[Contract]:
                 CLIENT, facts.api("/api/v1/users", ("origin", origins[0]), method="OPTIONS"), DENIED
             ),
         ),
+        safe=True,
     )

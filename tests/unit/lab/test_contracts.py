@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from lab.contracts import live
+from lab.contracts.all import contracts as every
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded
+from lab.contracts.facts import Facts
 from lab.contracts.promises import DOCS, FILE, STACK, declared, made, promises
 from lab.contracts.runner import judged, sent
 from lab.exchange import Reply, Request
+from lab.tokens import Issuers
+from model import stack_file
 from model.catalogue import catalogue
 
 
@@ -122,3 +128,14 @@ def test_outcome_says_what_the_proxies_wrote_and_asks_judges_only_of_right_answe
     silent = judged(contract, sent(contract, lambda _: [ANSWER]), watched=watched)
     assert silent.problems == ("no audit record",)
     assert judged(contract, sent(contract, lambda _: [ANSWER])).passed
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+def test_every_stack_has_contracts_of_which_some_are_safe(stack: str, tmp_path: Path) -> None:
+    services = catalogue()
+    settings = stack_file.load(stack, services)
+    issuers = Issuers(tmp_path)
+    issuers.ensure(settings.authentication.issuers)
+    facts = Facts(stack, settings, stack_file.adapted(services, settings), issuers, "ca.crt")
+    safe = {contract.id for contract in live.safe(list(every(facts)))}
+    assert {"jwt.none", "path.no-token", "tls.versions", "tls.hosts", "tls.redirect"} <= safe
