@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from components.objects import reference
 from tests.lab.mutations.mutation import Mutation, Object
 
-LARGEST = 24
+LARGEST = 40
 """Mutations at a time: the more there are, the sooner one hides another."""
 
 

@@ -159,7 +159,7 @@ MUTATIONS = (
     Mutation(
         "access.caller-removed",
         "a caller of identity-service is forgotten",
-        ("access.identity-service",),
+        ("access.identity-service", "trace.tags"),
         _caller_removed,
     ),
     Mutation(
