@@ -132,8 +132,8 @@ async def _websocket(seen: Seen, receive: ASGIReceiveCallable, send: ASGISendCal
 async def _events(number: int, interval: float, send: ASGISendCallable) -> None:
     await _start(send, "text/event-stream", (b"cache-control", b"no-store"))
     for index in range(number):
+        await asyncio.sleep(interval if index else 0)
         await _piece(send, f"data: {index}\n\n".encode())
-        await asyncio.sleep(interval)
     await _piece(send, b"", more=False)
 
 
