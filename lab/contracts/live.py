@@ -23,11 +23,18 @@ from lab.exchange import Reply, Request
 
 _SERVICE = "istio-ingressgateway"
 _REACHED_SECONDS = 10.0
+_MOST_CALLS = 50
 
 
 def safe(contracts: Sequence[Contract]) -> list[Contract]:
     """The contracts that only read, as a client without a token."""
-    return [contract for contract in contracts if contract.safe]
+    return [_few(contract) for contract in contracts if contract.safe]
+
+
+def _few(contract: Contract) -> Contract:
+    """The contract with so few calls that no flood limit minds, taken evenly from all of them."""
+    every = -(-len(contract.calls) // _MOST_CALLS)
+    return replace(contract, calls=contract.calls[::every])
 
 
 @dataclass(frozen=True)

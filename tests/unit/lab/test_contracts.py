@@ -14,6 +14,7 @@ from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded
 from lab.contracts.facts import Facts
 from lab.contracts.promises import DOCS, FILE, STACK, declared, made, promises
 from lab.contracts.runner import judged, sent
+from lab.errors import LabError
 from lab.exchange import Reply, Request
 from lab.tokens import Issuers
 from model import stack_file
@@ -139,3 +140,21 @@ def test_every_stack_has_contracts_of_which_some_are_safe(stack: str, tmp_path: 
     facts = Facts(stack, settings, stack_file.adapted(services, settings), issuers, "ca.crt")
     safe = {contract.id for contract in live.safe(list(every(facts)))}
     assert {"jwt.none", "path.no-token", "tls.versions", "tls.hosts", "tls.redirect"} <= safe
+
+
+def test_a_live_gateway_gets_few_requests_of_a_contract() -> None:
+    calls = tuple(Call(CLIENT, REQUEST, Expect((number,))) for number in range(120))
+    (found,) = live.safe(
+        [Contract("a.b", "s", "d", calls, safe=True), Contract("a.c", "s", "d", calls)]
+    )
+    assert [call.expect.status[0] for call in found.calls] == list(range(0, 120, 3))
+
+
+def test_a_port_forward_has_other_ports() -> None:
+    gateway = live.Gateway("127.0.0.1", {443: 8443})
+    assert (gateway.at(443), gateway.at(80)) == ("127.0.0.1:8443", "127.0.0.1:80")
+
+
+def test_a_gateway_that_is_not_there_is_told_once() -> None:
+    with pytest.raises(LabError, match=r"127\.0\.0\.1:9 can't be reached"):
+        live.answering(live.Gateway("127.0.0.1", {443: 9}), "api.example.com", "")
