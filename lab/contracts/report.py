@@ -14,7 +14,8 @@ from rich.table import Table
 from lab.contracts.runner import Outcome
 
 NOT_IN_ENVOY = (
-    "Metric tag overrides can't run on upstream Envoy, so no request can prove them here."
+    "pushed config: upstream Envoy can't carry this out (metric labels, the token counter), so what"
+    " istiod pushes was looked at and nothing was sent."
 )
 
 
