@@ -33,6 +33,8 @@ class Mutation:
     change: Change | None = None
     control_plane: ValuesChange | None = None
     """For mistakes in what istiod is started with; it is restarted with the changed values."""
+    hidden_by: tuple[str, ...] = ()
+    """Ids of mutations that would let a contract pass which this one makes fail."""
     alone: bool = False
     """True where nothing else may be wrong at the same time, or the two could hide each other."""
 

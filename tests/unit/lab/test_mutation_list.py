@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +64,11 @@ def test_every_mutation_means_contracts_that_there_are(contracts: list[str]) -> 
     assert [mutation.id for mutation in ALL if not mutation.caught_by] == []
 
 
+def test_what_hides_a_mutation_is_one() -> None:
+    hiding = {name for one in ALL for name in one.hidden_by}
+    assert hiding <= {one.id for one in ALL}
+
+
 def test_ids_and_texts_are_distinct() -> None:
     for texts in ([one.id for one in ALL], [one.what for one in ALL]):
         assert [text for text, count in Counter(texts).items() if count > 1] == []
@@ -95,6 +101,9 @@ def test_what_needs_to_be_alone_is() -> None:
     three = Mutation("c", "c", ("z",), lambda o: [*o, {**_OBJECT}])
     assert batches([one, two, three], ["x", "y", "z"], []) == [[one, three], [two]]
     assert batches([one, three], ["x", "z"], [], largest=1) == [[one], [three]]
+    hidden = replace(three, hidden_by=("a",))
+    assert batches([one, hidden], ["x", "z"], []) == [[one], [hidden]]
+    assert batches([hidden, one], ["x", "z"], []) == [[hidden], [one]]
 
 
 def test_a_mutation_that_changes_nothing_proves_nothing(objects: Objects) -> None:
