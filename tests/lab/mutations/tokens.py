@@ -205,13 +205,16 @@ MUTATIONS = (
     Mutation(
         "tenant.role-not-copied",
         "the role's header is no longer made from the token",
-        ("tenant.claims", "tenant.inside"),
+        ("tenant.claims", "tenant.inside", "audit.fields", "audit.who"),
         _role_not_copied,
     ),
     Mutation(
         "tenant.role-kept",
         "the role's header is neither made from the token nor dropped on public routes",
-        ("tenant.claims", "tenant.inside", "tenant.spoofed-without-token"),
+        (
+            *("tenant.claims", "tenant.inside", "tenant.spoofed-without-token"),
+            *("audit.fields", "audit.who"),
+        ),
         _role_kept,
     ),
     Mutation(
