@@ -25,6 +25,7 @@ _APPLICATION = "istio_echo_"
 """How the echo server's own metrics begin."""
 _UNTIL_NEEDED = frozenset({"envoy_cluster_ratelimit_error"})
 """Counters that Envoy makes when they count for the first time."""
+_LIMITED = "envoy_cluster_ratelimit_over_limit"
 _SECONDS_IDLE = "1800s"
 Labels = Mapping[str, Mapping[str, str]]
 """For each metric its further labels, as expressions."""
@@ -224,7 +225,8 @@ def _published(facts: Facts) -> Contract:
         Call(CLIENT, facts.api(login.path, source, method=method), Expect((200, 429)))
         for _ in range(allowance.requests + 2)
     )
-    places = ("gateway:0", "gateway:1", f"pod:{facts.catalogue.services[0].name}")
+    gateways = ("gateway:0", "gateway:1")
+    places = (*gateways, f"pod:{facts.catalogue.services[0].name}")
     wanted = alerted(facts) - _UNTIL_NEEDED
 
     def judge(replies: Sequence[Reply]) -> str | None:
@@ -232,14 +234,25 @@ def _published(facts: Facts) -> Contract:
         missing = [
             name for name in sorted(wanted) if not any(re.fullmatch(name, one) for one in served)
         ]
-        return f"alerts ask for {', '.join(missing)}, which no proxy gives" if missing else None
+        if missing:
+            return f"alerts ask for {', '.join(missing)}, which no proxy gives"
+        # A statistic that was published once stays; it must count.
+        before, after = (
+            sum(counted(reply.body, _LIMITED) for reply in found)
+            for found in (replies[: len(gateways)], replies[-len(places) :])
+        )
+        return None if after > before else f"{_LIMITED} does not count what limits refuse"
 
     return Contract(
         "metric.alerted",
         "The statistics that alerts need are published: circuit breakers, overflow, ejections, rate"
         " limits, and the expiry of the gateway's certificate.",
         DOCUMENT,
-        (*traffic, *(Call(PLAIN, _scrape(place), _OK) for place in places)),
+        (
+            *(Call(PLAIN, _scrape(place), _OK) for place in gateways),
+            *traffic,
+            *(Call(PLAIN, _scrape(place), _OK) for place in places),
+        ),
         judge=judge,
         at_once=False,
         clear_of_minute=5.0,
@@ -277,6 +290,11 @@ def statistics(expression: str) -> set[str]:
 def names_in(body: str) -> set[str]:
     """Names of the metrics in what a scrape gave."""
     return set(re.findall(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)[ {]", body, re.MULTILINE))
+
+
+def counted(body: str, name: str) -> float:
+    """The sum of a metric's series in what a scrape gave."""
+    return sum(map(float, re.findall(rf"^{name}(?:{{.*}})? (\S+)", body, re.MULTILINE)))
 
 
 def _scrape(place: str) -> Request:

@@ -8,7 +8,7 @@ import pytest
 
 from lab.contracts.contract import PUSHED, Contract, Recorded
 from lab.contracts.errors_alone import errors_alone
-from lab.contracts.metrics import differs, labelled, names_in, statistics, unmerged
+from lab.contracts.metrics import counted, differs, labelled, names_in, statistics, unmerged
 from lab.contracts.runner import inspected
 from lab.contracts.spans import mistagged
 from lab.contracts.traces import request_id
@@ -78,6 +78,7 @@ def test_names_of_what_was_scraped_and_of_what_alerts_ask_for() -> None:
     assert statistics('{__name__=~"envoy_a_(b|c_d)_e",x="y"}') == {"envoy_a_b_e", "envoy_a_c_d_e"}
     assert statistics('{__name__=~"envoy_a_.*_b_total"}') == {"envoy_a_.*_b_total"}
     assert statistics("istio_requests_total") == set()
+    assert counted('# a 7\na{b="c"} 2\na{} 3\nab 9\n', "a") == 5
 
 
 def _line(proxy: str, log: str = "access") -> dict[str, Any]:
