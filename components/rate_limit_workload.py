@@ -43,6 +43,7 @@ from lightkube.resources.policy_v1 import PodDisruptionBudget
 from components import redis
 from components.objects import Manifest
 from model.settings import Namespaces, RateLimits, Size
+from model.values import seconds
 
 NAME = "ratelimit"
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8080, 8081, 9090
@@ -207,10 +208,15 @@ def _environment(namespaces: Namespaces, limits: RateLimits) -> dict[str, str]:
         "REDIS_SOCKET_TYPE": "tcp",
         "REDIS_URL": redis.address(limits.redis, namespaces),
         # Well below the gateway's own patience, so that a Redis that hangs is an answer as well.
-        "REDIS_TIMEOUT": "200ms",
+        "REDIS_TIMEOUT": f"{redis_timeout(limits):.0f}ms",
         # Who is over the limit is not looked up again: a flood does not reach Redis.
         "LOCAL_CACHE_SIZE_IN_BYTES": "1048576",
     }
+
+
+def redis_timeout(limits: RateLimits) -> float:
+    """Milliseconds that the service waits for Redis: four fifths of the gateway's patience."""
+    return 800 * float(seconds(limits.timeout))
 
 
 def _autoscaler(namespace: str, size: Size) -> Manifest:

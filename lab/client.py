@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -147,8 +148,9 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+@functools.cache
 def context(tls: Tls) -> ssl.SSLContext:
-    """A client's TLS settings."""
+    """A client's TLS settings; connections with the same share them, never a session."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

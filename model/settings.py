@@ -285,6 +285,8 @@ class RateLimits(Model):
     closed_on_failure: tuple[Path, ...] = ("/api/v1/auth",)
     """Route prefixes that answer 503 while the rate-limit service can't be asked; all others
     let the request through."""
+    timeout: Duration = "250ms"
+    """A question to the rate-limit service that is not answered within this counts as failed."""
     size: Size = Size()
     image: Image = "docker.io/envoyproxy/ratelimit:3fb70258"
     redis: Redis = Redis()

@@ -57,6 +57,7 @@ def _filters(args: EdgeArgs) -> Iterator[Manifest]:
         cluster=f"outbound|{GRPC_PORT}||{host}",
         authority=host,
         tenant_claim=args.tenant_claim,
+        timeout=args.rate_limits.timeout,
         routes=limited_routes(routes, args.rate_limits),
     )
     yield body_limit(mesh, args.edge.bodies, routes)

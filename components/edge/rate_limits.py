@@ -22,6 +22,7 @@ from components.limits import ADDRESS, DOMAIN, ROUTE, TENANT, Limit, LimitedRout
 from components.objects import Manifest
 from components.request_fields import verified_claim
 from model.settings import RateLimits
+from model.values import Duration, seconds
 
 if TYPE_CHECKING:
     from envoy_data_plane.envoy.config.core.v3 import (
@@ -39,8 +40,6 @@ OPEN, CLOSED = "voicemesh.rate-limit.open", "voicemesh.rate-limit.closed"
 
 A route has its limits configured for one of them, and so asks through that one alone.
 """
-TIMEOUT = timedelta(milliseconds=250)
-"""How long a request waits for the rate-limit service before it counts as failed."""
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
@@ -95,6 +94,7 @@ def global_rate_limit(
     cluster: str,
     authority: str,
     tenant_claim: str,
+    timeout: Duration,
     routes: Iterable[LimitedRoute],
 ) -> Manifest:
     """The EnvoyFilter that asks the rate-limit service, after token and policies have passed.
@@ -103,12 +103,13 @@ def global_rate_limit(
         cluster: istiod's name for the rate-limit service.
         authority: host name of the rate-limit service.
         tenant_claim: claim of the verified token that names the tenant.
+        timeout: how long a request waits for an answer before the question counts as failed.
     """
     from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import RateLimitPerRoute
 
     patches = [
-        filter_before_router(OPEN, _filter(cluster, authority, closed=False)),
-        filter_before_router(CLOSED, _filter(cluster, authority, closed=True)),
+        filter_before_router(OPEN, _filter(cluster, authority, timeout, closed=False)),
+        filter_before_router(CLOSED, _filter(cluster, authority, timeout, closed=True)),
     ]
     for limited in routes:
         counted = [
@@ -123,7 +124,7 @@ def global_rate_limit(
     return envoy_filter("edge-global-rate-limit", namespace, GLOBAL_RATE_LIMIT, patches)
 
 
-def _filter(cluster: str, authority: str, *, closed: bool) -> RateLimitFilter:
+def _filter(cluster: str, authority: str, timeout: Duration, *, closed: bool) -> RateLimitFilter:
     from envoy_data_plane.envoy.config.core.v3 import (
         ApiVersion,
         GrpcService,
@@ -136,9 +137,10 @@ def _filter(cluster: str, authority: str, *, closed: bool) -> RateLimitFilter:
     )
     from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
+    patience = timedelta(seconds=float(seconds(timeout)))
     return RateLimit(
         domain=DOMAIN,
-        timeout=TIMEOUT,
+        timeout=patience,
         failure_mode_deny=closed,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable) if closed else None,
         # No stat_prefix: alerts and meshConfig's proxyStatsMatcher go by the statistics' own names.
@@ -148,7 +150,7 @@ def _filter(cluster: str, authority: str, *, closed: bool) -> RateLimitFilter:
             transport_api_version=ApiVersion.V3,
             grpc_service=GrpcService(
                 envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster, authority=authority),
-                timeout=TIMEOUT,
+                timeout=patience,
             ),
         ),
     )

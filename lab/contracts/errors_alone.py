@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from components.telemetry import DEFAULT, ERRORS
-from lab.contracts.arrangements import istiod_ready, patched, until_answered
+from lab.contracts.arrangements import patched, until_answered
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded, Watch
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
@@ -125,12 +125,12 @@ def _logging(data_plane: DataPlane) -> Sequence[Mapping[str, Any]]:
 def _until_filtered(data_plane: DataPlane, filtered: bool) -> None:
     # A term that is the same in JSON, where Envoy writes other signs for < and >.
     expression = ERRORS.split(" || ")[1]
-    until_answered(
-        data_plane,
-        _GATEWAY,
-        "/config_dump?resource=dynamic_listeners",
-        lambda answer: (expression in answer) == filtered,
-        f"the gateway logs {'errors alone' if filtered else 'every request'}",
-    )
-    # What the others log is for the contract to tell: they have what istiod has for them.
-    istiod_ready(data_plane)
+    said = "errors alone" if filtered else "every request"
+    for app in (_GATEWAY, *(one.name for one in data_plane.catalogue.services)):
+        until_answered(
+            data_plane,
+            app,
+            "/config_dump?resource=dynamic_listeners",
+            lambda answer: (expression in answer) == filtered,
+            f"{app} logs {said}",
+        )

@@ -6,20 +6,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from components import redis
-from components.edge.rate_limits import TIMEOUT
 from components.rate_limit_workload import NAME as SERVICE
+from components.rate_limit_workload import redis_timeout
 from lab.contracts.arrangements import pods, scaled, stopped
-from lab.contracts.contract import CLIENT, Arrangement, Call, Contract, Expect
+from lab.contracts.contract import CLIENT, Arrangement, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
 from lab.contracts.limits import COUNTED, asked, of_one_tenant, refilled, shared
 from lab.contracts.routing import rights
 from lab.data_plane import DataPlane
 from lab.exchange import Reply
+from model.values import seconds
 
 DOCUMENT = "edge.md"
 _UNCOUNTED = tuple((name, None) for name in COUNTED)
-_SOON = TIMEOUT.total_seconds() + 1.25
-"""Seconds for a request that waits in vain for its limits, on a busy machine."""
+_CONNECTED_AGAIN = 8.0
+"""Seconds within which the rate-limit service has found Redis, and gateways the service, again."""
+_BUSY = 1.25
+"""Seconds more than the timeout that a request may take on a busy machine."""
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -37,7 +40,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             DOCUMENT,
             of_one_tenant(facts, "/api/v1/notification/1", f"back-{name}"),
             shared(facts.settings.rate_limits.per_tenant.requests, slice(None)),
-            pause=1.0,
+            pause=_CONNECTED_AGAIN,
             arrangement=back,
         )
 
@@ -108,11 +111,12 @@ def _flood(facts: Facts, name: str, away: Arrangement) -> Contract:
 
 
 def _hangs(facts: Facts, name: str, hanging: Arrangement) -> Contract:
-    closed = facts.settings.rate_limits.closed_on_failure[0]
+    limits = facts.settings.rate_limits
+    closed, soon = limits.closed_on_failure[0], float(seconds(limits.timeout)) + _BUSY
     return Contract(
         f"outage.hang.{name}",
-        "A question that is not answered within 250 ms counts as failed, so an outage that hangs"
-        " costs each request that much.",
+        "A question that is not answered within `rateLimits.timeout` counts as failed, so an outage"
+        " that hangs costs each request that much.",
         DOCUMENT,
         tuple(
             call
@@ -121,26 +125,29 @@ def _hangs(facts: Facts, name: str, hanging: Arrangement) -> Contract:
                 Call(
                     CLIENT,
                     facts.api("/api/v1/notification/1", *facts.bearer()),
-                    Expect((200,), headers=_UNCOUNTED, within=_SOON),
+                    Expect((200,), headers=_UNCOUNTED, within=soon),
                 ),
                 Call(
                     CLIENT,
                     facts.api(closed, *facts.bearer(), method="POST"),
-                    Expect((503,), within=_SOON),
+                    Expect((503,), within=soon),
                 ),
             )
         ),
-        _waited,
+        waited(redis_timeout(limits) / 1000),
         at_once=False,
         arrangement=hanging,
     )
 
 
-def _waited(replies: Sequence[Reply]) -> str | None:
-    """Each request did wait: else nothing hung, and the contract said nothing."""
-    least = 0.2 * 0.9  # what the service itself waits for Redis
-    quick = [reply.seconds for reply in replies if reply.seconds < least]
-    return f"answered after {quick} s, so nothing hung" if quick else None
+def waited(patience: float) -> Judge:
+    """Each request did wait, as long as the service does for Redis: else nothing hung."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        quick = [reply.seconds for reply in replies if reply.seconds < patience * 0.9]
+        return f"answered after {quick} s, so nothing hung" if quick else None
+
+    return judge
 
 
 @contextmanager

@@ -222,7 +222,7 @@ def test_two_instances_differ_in_what_a_failure_means_alone() -> None:
     grpc = opened["rate_limit_service"]["grpc_service"]
     host = "ratelimit.voiceassistant-dev.svc.cluster.local"
     assert grpc["envoy_grpc"] == {"cluster_name": f"outbound|8081||{host}", "authority": host}
-    assert opened["timeout"] == grpc["timeout"] == "0.250s"
+    assert opened["timeout"] == grpc["timeout"] == "1s"
     assert opened["enable_x_ratelimit_headers"] == "DRAFT_VERSION_03"
 
 
@@ -284,6 +284,7 @@ def test_any_catalogue(data: st.DataObject) -> None:
             cluster="outbound|8081||ratelimit",
             authority="ratelimit",
             tenant_claim="tenant_id",
+            timeout=limits.timeout,
             routes=limited_routes(declared, limits),
         ),
     )

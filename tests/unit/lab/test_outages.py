@@ -22,7 +22,7 @@ def contracts() -> dict[str, Contract]:
 
 @pytest.mark.parametrize("away", AWAY)
 @pytest.mark.parametrize(
-    ("seconds", "wrong"), [((0.25, 0.4), False), ((0.25, 0.05), True), ((0.01, 0.02), True)]
+    ("seconds", "wrong"), [((0.8, 1.1), False), ((0.9, 0.05), True), ((0.01, 0.02), True)]
 )
 def test_an_outage_that_hangs_makes_every_request_wait(
     contracts: dict[str, Contract], away: str, seconds: tuple[float, ...], wrong: bool
