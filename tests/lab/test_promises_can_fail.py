@@ -21,7 +21,7 @@ from tests.lab.mutations.mutation import Mutation
 from tests.lab.mutations.table import as_json, table
 from tests.lab.mutations.trials import Trial, Trials
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.mesh]
 RESULTS = os.environ.get("VOICEMESH_MUTATIONS", "")
 
 
