@@ -235,15 +235,16 @@ def _own_fields(manager: HttpConnectionManager) -> HttpConnectionManager:
 def test_connection_managers_have_istios_settings_and_ours(
     pushed: Pushed, expected: Gateway
 ) -> None:
+    edge = stack_file.load(STACK, catalogue()).edge
     for name, (port, manager) in pushed.managers.items():
         found = _plain(_own_fields(manager))
         for key in ("always_set_request_id_in_response", "local_reply_config"):
             assert found[key] == expected.managers[port][key], (name, key)
         settings = {
-            "stream_idle_timeout": "3s",
-            "request_headers_timeout": "15s",
+            "stream_idle_timeout": edge.stream_idle,
+            "request_headers_timeout": edge.request_headers,
             "common_http_protocol_options": {
-                "idle_timeout": "3600s",
+                "idle_timeout": edge.connection_idle,
                 "headers_with_underscores_action": "REJECT_REQUEST",
             },
             "http2_protocol_options": {
