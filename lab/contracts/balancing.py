@@ -9,9 +9,10 @@ from dataclasses import replace
 from math import sqrt
 from typing import Any
 
+from components.gateway_workload import GATEWAY
 from lab.contracts.access import http_port, request
 from lab.contracts.arrangements import applied, patched, until_answered, until_known
-from lab.contracts.contract import Call, Contract, Expect, Judge
+from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge, Recorded, Watch
 from lab.contracts.contract import service as through
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
@@ -38,9 +39,10 @@ _SLACK = 2.0
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """The families `balance` and `outlier`."""
+    """The families `balance` and `outlier`, and of `retry` what takes two instances."""
     catalogue = facts.catalogue
     yield from _sticky(facts, hashed(catalogue))
+    yield from _elsewhere(facts, hashed(catalogue))
     yield from _ejected(facts, hashed(catalogue))
     yield from _spread(facts)
     yield from _ejected_in_turn(facts, simply(catalogue, "ROUND_ROBIN"))
@@ -110,6 +112,7 @@ def two_instances(data_plane: DataPlane) -> Iterator[None]:
             stack.enter_context(_sooner(data_plane, one))
         for one in services:
             until_known(data_plane, caller_of(data_plane.catalogue, one), one.name)
+        until_known(data_plane, GATEWAY, hashed(data_plane.catalogue).name)
         yield
     for one in services:
         until_known(data_plane, caller_of(data_plane.catalogue, one), one.name)
@@ -238,6 +241,54 @@ def sticky(keys: Sequence[str]) -> Judge:
         return None
 
     return judge
+
+
+def _elsewhere(facts: Facts, one: Service) -> Iterator[Contract]:
+    """Through the gateway, whose outlier detection no other contract here makes use of."""
+    assert isinstance(one.load_balancing, HashOn)
+    # Each call fails once at both instances; once more in a row, and the gateway takes them out.
+    failures = (one.outliers.consecutive_5xx or _KEYS) - 1
+    path = next(route.path for route in one.routes if route.access == "token")
+    if not one.retries:
+        return
+    yield Contract(
+        "retry.elsewhere",
+        "A request is repeated at another instance where there is one, also with consistent"
+        " hashing.",
+        DOCUMENT,
+        tuple(
+            Call(
+                CLIENT,
+                facts.api(
+                    f"{path}/contract?codes=503",
+                    *facts.bearer(),
+                    (one.load_balancing.header, f"another-{index}"),
+                ),
+                Expect((503,), served_by=one.name),
+            )
+            for index in range(failures)
+        ),
+        at_once=False,
+        watch=tried_at(2),
+        arrangement=two_instances,
+    )
+
+
+def tried_at(instances: int) -> Watch:
+    """Each request reached so many instances, as their own proxies say."""
+
+    def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
+        for lines in recorded.lines:
+            tried = [
+                str(line["proxy"])
+                for line in lines
+                if str(line.get("upstream_cluster", "")).startswith("inbound|")
+            ]
+            if len(set(tried)) < instances:
+                return f"a request was tried at {tried}, not at {instances} instances"
+        return None
+
+    return watch
 
 
 def _spread(facts: Facts) -> Iterator[Contract]:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -71,11 +71,23 @@ def run(
 
     What the mesh wrote down about a contract is looked at while the next one runs, and a `patient`
     contract waits for its answers beside the others; so nothing that sends much, counts or measures
-    runs beside another that does.
+    runs beside another that does. A contract whose state isn't reached, or whose calls get no end,
+    has failed.
+
+    Raises:
+        LabError: the mesh could not be made as before after a contract.
     """
     with ThreadPoolExecutor(_BESIDE) as pool:
         for arrangement, together in groupby(contracts, key=lambda contract: contract.arrangement):
-            with arrangement(world.data_plane) if arrangement else nullcontext():
+            with ExitStack() as state:
+                if arrangement:
+                    start = time.monotonic()
+                    try:
+                        state.enter_context(arrangement(world.data_plane))
+                    except LabError as error:
+                        seconds = time.monotonic() - start
+                        yield from (untried(one, error, seconds) for one in together)
+                        continue
                 world.look()
                 yield from _run_together(together, world, clients, pool, began)
             if arrangement:
@@ -112,19 +124,30 @@ class _Trial:
             f"{contract.id}-{int(time.time()) % 1_000_000}/{index}"
             for index, _ in enumerate(contract.calls)
         ]
-        self._sent: Sent | None = None
+        self._sent: Sent | LabError | TimeoutError | None = None
+        self._began = time.monotonic()
 
-    def send(self) -> Sent:
-        self._sent = self._sent or sent(
-            self._contract,
-            lambda _: _send(self._contract, self._numbers, self._world, self._clients),
-        )
+    def send(self) -> Sent | LabError | TimeoutError:
+        if self._sent is None:
+            try:
+                self._sent = sent(
+                    self._contract,
+                    lambda _: _send(self._contract, self._numbers, self._world, self._clients),
+                )
+            except (LabError, TimeoutError) as error:
+                self._sent = error
         return self._sent
 
     def outcome(self) -> Outcome:
-        if self._contract.pushed:
-            return inspected(self._contract, self._world.data_plane)
-        return judged(self._contract, self.send(), self._explain, self._watched)
+        try:
+            if self._contract.pushed:
+                return inspected(self._contract, self._world.data_plane)
+            answered = self.send()
+            if isinstance(answered, Sent):
+                return judged(self._contract, answered, self._explain, self._watched)
+        except LabError as error:
+            answered = error
+        return untried(self._contract, answered, time.monotonic() - self._began)
 
     def _explain(self, index: int) -> str:
         lines = self._world.logged(self._numbers[index])
@@ -162,6 +185,12 @@ def sent(contract: Contract, send: Callable[[Sequence[Call]], list[Reply]]) -> S
     if (left := 60 - time.time() % 60) < contract.clear_of_minute:
         time.sleep(left + 0.1)
     return Sent(send(contract.calls), time.monotonic() - start)
+
+
+def untried(contract: Contract, error: Exception, seconds: float) -> Outcome:
+    """What is said of a contract that the lab could not try to the end."""
+    why = str(error) or type(error).__name__
+    return Outcome(contract, (f"could not be tried: {why}",), 0, seconds, "")
 
 
 def inspected(contract: Contract, data_plane: DataPlane) -> Outcome:

@@ -43,6 +43,13 @@ def _one_for_all(objects: Objects) -> None:
     }
 
 
+def _same_instance(objects: Objects) -> None:
+    """Hashing leads a repeated request to where it failed."""
+    for route in named(objects, "VirtualService", "voice-engine")["spec"]["http"]:
+        if route["retries"]["attempts"]:
+            del route["retries"]["retryIgnorePreviousHosts"]
+
+
 def _own_zone(objects: Objects) -> None:
     """Istio's own default, wherever there is outlier detection."""
     del _policy(objects, "multimodal-engine")["loadBalancer"]["localityLbSetting"]
@@ -114,6 +121,12 @@ MUTATIONS = (
         "consistent hashing looks at another header than the one declared",
         ("balance.hash", "outlier.5xx"),
         _another_header,
+    ),
+    Mutation(
+        "retry.same-instance",
+        "a request is repeated at the instance that failed",
+        ("retry.elsewhere",),
+        _same_instance,
     ),
     Mutation(
         "balance.one-for-all",

@@ -13,6 +13,7 @@ from lab.contracts.facts import Facts
 from lab.contracts.runner import Outcome, run
 from lab.contracts.world import World
 from lab.data_plane import DataPlane
+from lab.errors import LabError
 from tests.lab.mutations.batches import meant
 from tests.lab.mutations.mutant import MutantMesh
 from tests.lab.mutations.mutation import Mutation
@@ -66,10 +67,19 @@ class Trials:
         one that shares the state is meant.
         """
         start = time.monotonic()
-        self._change(batch)
-        outcomes = self._run(_affordable(self._contracts(), batch))
+        wanted = _affordable(self._contracts(), batch)
+        tried = [one.id for one in wanted]
+        try:
+            self._change(batch)
+            outcomes = self._run(wanted)
+        except LabError as error:
+            # The other batches are still worth their while.
+            for mutation in batch:
+                own = meant(mutation, tried)
+                seconds = time.monotonic() - start
+                yield Trial(mutation, own, frozenset(), {"the lab": str(error)}, seconds)
+            return
         failed = {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
-        tried = [one.contract.id for one in outcomes]
         expected = {each for one in batch for each in meant(one, tried)}
         strays = {one: why for one, why in failed.items() if one not in expected}
         seconds = time.monotonic() - start

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from lab.contracts import balancing
-from lab.contracts.balancing import evenly, left_out, one_left, stayed, sticky
-from lab.contracts.contract import Judge
+from lab.contracts.balancing import evenly, left_out, one_left, stayed, sticky, tried_at
+from lab.contracts.contract import Judge, Recorded
 from lab.contracts.promises import declared
 from lab.exchange import Reply
 from model.catalogue import catalogue
@@ -106,3 +106,34 @@ def test_an_instance_fails_once_less_than_declared_before_it_fails_too_often() -
             rows.append(row)
             row = 0
     assert rows == [declares - 1, declares - 1, declares]
+
+
+@pytest.mark.parametrize(
+    ("tried", "wrong"),
+    [
+        ([(A, B), (B, A)], ""),
+        ([(A, B), (A, A)], f"a request was tried at ['{A}', '{A}'], not at 2 instances"),
+        ([(A, B), (A,)], f"a request was tried at ['{A}'], not at 2 instances"),
+        ([(A, B), ()], "a request was tried at [], not at 2 instances"),
+    ],
+)
+def test_a_repeated_request_met_several_instances(
+    tried: Sequence[Sequence[str]], wrong: str
+) -> None:
+    lines = [
+        [
+            {"proxy": "gateway-1", "upstream_cluster": "outbound|80||voice-engine"},
+            *({"proxy": name, "upstream_cluster": "inbound|80||"} for name in names),
+        ]
+        for names in tried
+    ]
+    said = tried_at(2)((), Recorded(lines, ()))
+    assert (said or "") == wrong
+
+
+def test_failures_before_a_retry_are_too_few_to_take_an_instance_out() -> None:
+    contract = next(one for one in declared() if one.id == "retry.elsewhere")
+    service = balancing.hashed(catalogue())
+    assert service.retries
+    assert service.outliers.consecutive_5xx
+    assert 0 < len(contract.calls) < service.outliers.consecutive_5xx
