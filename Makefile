@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down test promises lint
+.PHONY: help setup up down test mutations lint
 
 help: ## What can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,11 +32,11 @@ up: setup ## Start the lab and deploy stack dev to it
 down: setup ## Stop everything that `make up` started
 	@$(BIN)/voicemesh lab stop
 
-test: lint ## Prove types, units, policies, the control plane, deployment
-	$(BIN)/python -m pytest -m "not mesh"
+test: lint ## Prove types, units, policies, deployment, and every promise with real traffic
+	$(BIN)/python -m pytest -m "not mutations"
 
-promises: setup ## Prove what traffic shows: every contract, and that each can fail (an hour)
-	$(BIN)/python -m pytest -m mesh
+mutations: setup ## Prove that each contract can fail (the better part of an hour)
+	$(BIN)/python -m pytest -m mutations
 
 lint: setup ## Format, style and types
 	$(BIN)/ruff format --check .

@@ -19,7 +19,7 @@ from lab.contracts.world import World
 from lab.data_plane import DataPlane
 from tests.lab.conftest import bring_up
 
-pytestmark = [pytest.mark.lab, pytest.mark.mesh]
+pytestmark = pytest.mark.lab
 RESULTS = os.environ.get("VOICEMESH_RESULTS", "")
 """A file for the results of the last run, as `python -m lab.contracts.promises` reads them."""
 DRILLS = "drill"

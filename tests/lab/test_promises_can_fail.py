@@ -21,7 +21,7 @@ from tests.lab.mutations.mutation import Mutation
 from tests.lab.mutations.table import as_json, table
 from tests.lab.mutations.trials import Trial, Trials
 
-pytestmark = [pytest.mark.lab, pytest.mark.mesh]
+pytestmark = [pytest.mark.lab, pytest.mark.mutations]
 RESULTS = os.environ.get("VOICEMESH_MUTATIONS", "")
 
 

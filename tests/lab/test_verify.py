@@ -17,7 +17,7 @@ from lab.contracts.arrangements import pods
 from lab.data_plane import DataPlane
 from tests.lab.conftest import STACK
 
-pytestmark = [pytest.mark.lab, pytest.mark.mesh]
+pytestmark = pytest.mark.lab
 SECONDS = 300
 Live = tuple[str, ...]
 
