@@ -20,6 +20,8 @@ from lab.contracts.facts import Facts
 from lab.exchange import Request, Tls
 
 DOCUMENT = "security.md"
+_SERVED = Expect((401, 403, 404))
+"""An answer of the gateway, which has no route without a token there."""
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -80,6 +82,11 @@ def contracts(facts: Facts) -> Iterator[Contract]:
                     REFUSED,
                 ),
                 Call(CLIENT, Request(f"{GATEWAY}:15443", host), REFUSED),
+                Call(
+                    Caller("identity", account(facts, "voice-engine")),
+                    Request(f"{GATEWAY}:15443", api, headers=headers(facts)),
+                    _SERVED,
+                ),
                 Call(
                     Caller("identity", account(facts, "voice-engine"), "foreign"),
                     Request(f"{GATEWAY}:15443", host, headers=headers(facts)),

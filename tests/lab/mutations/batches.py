@@ -29,9 +29,9 @@ class _Effect:
         """Whether the two can be tried together, and each failure be told to be one's."""
         if self.mutation.alone or other.mutation.alone:
             return False
-        if self.mutation.id in other.mutation.hidden_by:
+        if self.mutation.id in other.mutation.apart_from:
             return False
-        if other.mutation.id in self.mutation.hidden_by:
+        if other.mutation.id in self.mutation.apart_from:
             return False
         gone = (self.removed & other.changed) | (other.removed & self.changed)
         return not gone and not self.meant & other.meant

@@ -33,8 +33,9 @@ class Mutation:
     change: Change | None = None
     control_plane: ValuesChange | None = None
     """For mistakes in what istiod is started with; it is restarted with the changed values."""
-    hidden_by: tuple[str, ...] = ()
-    """Ids of mutations that would let a contract pass which this one makes fail."""
+    apart_from: tuple[str, ...] = ()
+    """Ids of mutations that can't be tried with this one: together they would let a contract pass that
+    must fail, or make one fail that neither alone does."""
     alone: bool = False
     """True where nothing else may be wrong at the same time, or the two could hide each other."""
 

@@ -108,7 +108,7 @@ MUTATIONS = (
             *("trace.tags", "trace.tags-left-out"),
         ),
         _spans_forgotten,
-        hidden_by=("trace.all-of-default",),
+        apart_from=("trace.all-of-default",),
     ),
     Mutation(
         "trace.clients-joined",

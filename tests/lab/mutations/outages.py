@@ -181,6 +181,8 @@ MUTATIONS = (
         "safe requests to a service are not repeated",
         ("drill.pod", "retry.safe"),
         _not_repeated,
+        # New certificates end connections, and requests on them are repeated.
+        apart_from=("drill.short-certificates",),
     ),
     Mutation(
         "drill.one-gateway",

@@ -262,7 +262,7 @@ MUTATIONS = (
     Mutation(
         "address.first-entry",
         "denied addresses are looked for in what the client wrote into X-Forwarded-For",
-        ("address.forged",),
+        ("address.forged", "log.client-address"),
         _first_address,
     ),
     Mutation(

@@ -65,7 +65,7 @@ def test_every_mutation_means_contracts_that_there_are(contracts: list[str]) -> 
 
 
 def test_what_hides_a_mutation_is_one() -> None:
-    hiding = {name for one in ALL for name in one.hidden_by}
+    hiding = {name for one in ALL for name in one.apart_from}
     assert hiding <= {one.id for one in ALL}
 
 
@@ -101,7 +101,7 @@ def test_what_needs_to_be_alone_is() -> None:
     three = Mutation("c", "c", ("z",), lambda o: [*o, {**_OBJECT}])
     assert batches([one, two, three], ["x", "y", "z"], []) == [[one, three], [two]]
     assert batches([one, three], ["x", "z"], [], largest=1) == [[one], [three]]
-    hidden = replace(three, hidden_by=("a",))
+    hidden = replace(three, apart_from=("a",))
     assert batches([one, hidden], ["x", "z"], []) == [[one], [hidden]]
     assert batches([hidden, one], ["x", "z"], []) == [[hidden], [one]]
 
