@@ -40,16 +40,10 @@ def start(
     directory: Directory = None,
 ) -> None:
     """Start what does not run yet: API server, istiod, kubelet, issuers' keys, span collector."""
-    from lab.data_plane import DataPlane
-    from lab.stack import istiod_values
+    from lab import stack as of_stack
 
-    values = istiod_values(stack)
     began = time.monotonic()
-    lab = _lab(directory)
-    started = lab.start(values["meshConfig"], values)
-    if DataPlane.of_stack(lab, stack).start():
-        started.append("kubelet")
-    if started:
+    if started := of_stack.start(_lab(directory), stack):
         typer.echo(f"started {', '.join(started)} in {time.monotonic() - began:.0f} s")
         typer.echo("Next: voicemesh up --stack dev, or voicemesh lab status")
     else:

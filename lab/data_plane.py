@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lab.infrastructure import LABELS, UNDECLARED_HOST, Certificate, objects
@@ -20,6 +20,7 @@ from model.access import Catalogue
 from model.catalogue import catalogue
 from model.settings import Settings
 
+KUBELET = "kubelet"
 PROGRAMS = ("pilot-agent", "envoy", "echo-server", "ratelimit", "redis-server")
 OWN = ",".join(f"{name}={value}" for name, value in LABELS.items())
 """Selects the lab's own Deployments."""
@@ -48,8 +49,17 @@ class DataPlane:
         settings = stack_file.load(stack, services)
         return cls(lab, stack, settings, stack_file.adapted(services, settings))
 
-    def start(self) -> bool:
-        """Start the kubelet and the lab's own pods; True if the kubelet was started.
+    def resume(self) -> list[str]:
+        """Start the kubelet if the cluster still has the lab's own pods; what was started.
+
+        For a control plane whose istiod does not run yet: it fetches the issuers' keys as soon as
+        it runs, and may remember a failure for long.
+        """
+        found = self.lab.kubectl.get("deployments", "--all-namespaces", f"--selector={OWN}")
+        return self._start_kubelet() if found["items"] else []
+
+    def start(self) -> list[str]:
+        """Start the kubelet and the lab's own pods; what was started.
 
         Safe to call again: what runs is left alone.
         """
@@ -62,10 +72,27 @@ class DataPlane:
                 *objects(self.settings, self.issuers, self.certificate),
             ]
         )
+        return self._start_kubelet()
+
+    def _start_kubelet(self) -> list[str]:
+        before = self._boots()
         started = self.lab.parts.start(self._kubelet())
-        # istiod fetches the issuers' keys as soon as it knows of them, and remembers a failure.
+
+        def booted() -> None:
+            if self._boots() == before:
+                raise NotYet("it has not looked at its pods")
+
+        if started:
+            until("the kubelet", booted, within=60, detail=lambda: self.lab.parts.log_tail(KUBELET))
         until("the lab's own pods", self._check_own_ready, within=60, every=0.25)
-        return started
+        return [KUBELET] if started else []
+
+    def _boots(self) -> set[str]:
+        """The boot ids of the nodes, which a kubelet sets when no pod of an earlier one counts."""
+        return {
+            node["status"].get("nodeInfo", {}).get("bootID", "")
+            for node in self.lab.kubectl.get("nodes")["items"]
+        }
 
     def _check_own_ready(self) -> None:
         self._check_ready(f"--selector={OWN}")
@@ -82,7 +109,7 @@ class DataPlane:
             source("istio", "istio.io/istio") / "tools/packaging/common/envoy_bootstrap.json"
         )
         return Part(
-            "kubelet",
+            KUBELET,
             (
                 *(sys.executable, "-m", "lab.kubelet"),
                 *("--kubeconfig", str(self.lab.node_kubeconfig)),
@@ -103,10 +130,11 @@ class DataPlane:
         until("all pods ready", self._check_ready, within=seconds, every=0.5)
 
     def _check_ready(self, *selection: str) -> None:
+        kubectl = self.lab.kubectl
+        pods = kubectl.get("pods", "--all-namespaces")["items"]
         missing = []
-        found = self.lab.kubectl.get("deployments", "--all-namespaces", *selection)["items"]
-        for deployment in found:
-            ready, wanted = readiness(deployment)
+        for deployment in kubectl.get("deployments", "--all-namespaces", *selection)["items"]:
+            ready, wanted = readiness(deployment, pods)
             if ready < wanted:
                 metadata = deployment["metadata"]
                 missing.append(f"{metadata['namespace']}/{metadata['name']} {ready}/{wanted}")
@@ -114,12 +142,29 @@ class DataPlane:
             raise NotYet(", ".join(missing))
 
 
-def readiness(deployment: Mapping[str, Any]) -> tuple[int, int]:
-    """How many pods of a Deployment's newest version are ready, and how many should be."""
+def readiness(deployment: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many pods of a Deployment's newest version are ready, and how many should be.
+
+    The pods themselves are asked, too: the Deployment's status is a moment behind them, and says
+    of pods that ended with their kubelet that they are ready.
+    """
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     updated = min(status.get("updatedReplicas", 0), status.get("readyReplicas", 0))
-    return (updated if current else 0), wanted
+    selected = deployment["spec"]["selector"]["matchLabels"].items()
+    ready = sum(
+        pod["metadata"]["namespace"] == deployment["metadata"]["namespace"]
+        and selected <= pod["metadata"].get("labels", {}).items()
+        and pod_ready(pod)
+        for pod in pods
+    )
+    return (min(updated, ready) if current else 0), wanted
+
+
+def pod_ready(pod: Mapping[str, Any]) -> bool:
+    """True for a pod that is ready and stays."""
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 def _namespace(name: str) -> dict[str, Any]:

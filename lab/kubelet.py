@@ -12,6 +12,7 @@ import logging
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,11 @@ class Kubelet:
         self._proxy = ServiceProxy()
         self._names = names
         self._network_lock = threading.Lock()
+        self._boot = str(uuid.uuid4())
 
     def run(self) -> None:
         """Run until killed."""
+        self._disown()
         self._heartbeat()
         watches: list[tuple[Any, Callable[[dict[str, Object]], None]]] = [
             (Service, self._services_changed),
@@ -81,6 +84,30 @@ class Kubelet:
                 self._heartbeat()
             except (ApiError, httpx2.HTTPError) as error:
                 _log.warning("no heartbeat: %s", error)
+
+    def _disown(self) -> None:
+        """Say of pods that an earlier kubelet called ready that they are not: they ended with it.
+
+        Afterwards the Node objects carry this kubelet's boot id, so that others can wait for it.
+        """
+        conditions = [{"type": kind, "status": "False"} for kind in ("ContainersReady", "Ready")]
+        for pod in self._client.list(CorePod, namespace="*"):
+            metadata = pod.metadata
+            assert metadata
+            assert metadata.name
+            if pod.spec is None or pod.spec.nodeName not in NODES:
+                continue
+            try:
+                self._client.patch(
+                    CorePod.Status,
+                    metadata.name,
+                    {"status": {"conditions": conditions}},
+                    namespace=metadata.namespace,
+                    patch_type=PatchType.STRATEGIC,
+                )
+            except ApiError as error:
+                if error.status.code != 404:
+                    raise
 
     def _watch(self, kind: Any, changed: Callable[[dict[str, Object]], None]) -> None:
         """Call `changed` with all objects of a kind after every change, for ever."""
@@ -220,7 +247,7 @@ class Kubelet:
                 )
             ],
             nodeInfo=NodeSystemInfo(
-                architecture="amd64", bootID="", containerRuntimeVersion="lab://1",
+                architecture="amd64", bootID=self._boot, containerRuntimeVersion="lab://1",
                 kernelVersion="", kubeProxyVersion=_VERSION, kubeletVersion=_VERSION,
                 machineID="", operatingSystem="linux", osImage="lab", systemUUID="",
             ),

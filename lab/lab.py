@@ -64,7 +64,10 @@ class Lab:
         self.certificates = Certificates(self.directory.certificates)
 
     def start(
-        self, mesh_config: Mapping[str, Any], istiod_values: Mapping[str, Any] | None = None
+        self,
+        mesh_config: Mapping[str, Any],
+        istiod_values: Mapping[str, Any] | None = None,
+        before_istiod: Callable[[], list[str]] = list,
     ) -> list[str]:
         """Bring node and control plane up; the names of the parts that had to be started.
 
@@ -75,6 +78,8 @@ class Lab:
         Args:
             mesh_config: Istio's meshConfig, over the chart's own.
             istiod_values: further values of the istiod chart.
+            before_istiod: called when the API server serves and istiod is about to be started;
+                starts what istiod looks for at once, and says what it started.
 
         Raises:
             ToolchainError: a program is missing and can't be built.
@@ -90,6 +95,7 @@ class Lab:
             self.certificates.ensure()
             server = self._start_forwarder()
             started += self._start_kubernetes(programs, server)
+            started += before_istiod()
             started += self._start_istiod(
                 programs["pilot-discovery"], manifests, fresh=bool(started)
             )

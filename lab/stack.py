@@ -1,4 +1,4 @@
-"""What the stack's own code says about the control plane, for the lab that stands in for it."""
+"""A lab for one stack: what the stack's own code says about its control plane, and its start."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.objects import HelmRelease
+from lab.data_plane import DataPlane
+from lab.lab import Lab
 from mesh import parts
 from model import stack_file
 from model.catalogue import catalogue
@@ -26,3 +28,17 @@ def istiod_values(stack: str) -> Mapping[str, Any]:
             if isinstance(declared, HelmRelease) and declared.chart == "istiod":
                 return declared.values
     raise AssertionError("no part of the stack is the istiod release")
+
+
+def start(lab: Lab, stack: str) -> list[str]:
+    """Start what does not run of a lab for a stack, data plane included; what was started.
+
+    Raises:
+        InvalidInput: the stack file is wrong.
+        ToolchainError: a program is missing and can't be built.
+        LabError: a part does not get ready in time.
+    """
+    values = istiod_values(stack)
+    data_plane = DataPlane.of_stack(lab, stack)
+    started = lab.start(values["meshConfig"], values, data_plane.resume)
+    return started + data_plane.start()

@@ -16,7 +16,7 @@ from apply.server_side import Deployment
 from lab.data_plane import DataPlane
 from lab.directory import DEFAULT
 from lab.lab import Lab
-from lab.stack import istiod_values
+from lab.stack import start
 
 MESH_CONFIG = {"accessLogFile": "/dev/stdout", "enableAutoMtls": True}
 
@@ -50,10 +50,8 @@ _READY_SECONDS = 240.0
 
 def bring_up(lab: Lab) -> DataPlane:
     """Start a lab with its data plane and wait until everything is ready."""
-    values = istiod_values(STACK)
-    lab.start(values["meshConfig"], values)
+    start(lab, STACK)
     data_plane = DataPlane.of_stack(lab, STACK)
-    data_plane.start()
     data_plane.wait_until_ready(_READY_SECONDS)
     return data_plane
 
