@@ -13,6 +13,7 @@ from pydantic import Field
 from components.camel import CamelMessage
 from components.request_fields import AI_HEADERS, identity_headers, verified_claim
 from model.settings import Authentication, Settings
+from model.values import seconds
 
 ACCESS_LOG = "access-log"
 """Provider of the JSON access log."""
@@ -108,6 +109,8 @@ class ProxyConfig(CamelMessage):
     """How each proxy runs."""
 
     hold_application_until_proxy_starts: bool = True
+    drain_duration: str
+    """How long connections of a replaced listener go on."""
     gateway_topology: GatewayTopology
     proxy_stats_matcher: ProxyStatsMatcher
     proxy_metadata: dict[str, str]
@@ -171,6 +174,7 @@ def mesh_config(settings: Settings) -> dict[str, Any]:
             metrics=(METRICS,), tracing=(TRACING,), access_logging=(ACCESS_LOG,)
         ),
         default_config=ProxyConfig(
+            drain_duration=f"{seconds(settings.control_plane.drain_duration).normalize():f}s",
             gateway_topology=gateway_topology(settings),
             proxy_stats_matcher=ProxyStatsMatcher(inclusion_regexps=(_ALERTED_STATISTICS,)),
             proxy_metadata={

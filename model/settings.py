@@ -88,9 +88,21 @@ class ControlPlane(Model):
     trust_domain: Host = "cluster.local"
     cluster: Name = "voiceassistant"
     """Name of this cluster in telemetry."""
+    drain_duration: Duration = "45s"
+    """How long connections of a listener that was replaced go on, under the rules they began with:
+    any change of policies, telemetry or filters replaces listeners. WebSockets and streams that
+    last longer are cut. Gateways and sidecars; needs new pods."""
     istiod: Size = Size(replicas=1, max_replicas=1, cpu="100m", memory="256Mi")
     highly_available: bool = False
     """Disruption budgets, spreading over nodes and a surge-only rollout for istiod and gateway."""
+
+    @field_validator("drain_duration")
+    @classmethod
+    def _whole_seconds(cls, drain_duration: str) -> str:
+        # Envoy reads them as a whole number: --drain-time-s.
+        if seconds(drain_duration) % 1 or seconds(drain_duration) < 1:
+            raise ValueError(f"{drain_duration} is not a whole number of seconds, at least one")
+        return drain_duration
 
 
 class Tls(Model):

@@ -15,6 +15,7 @@ from lab.contracts import (
     egress,
     errors_alone,
     limits,
+    listeners,
     metrics,
     mtls,
     newcomers,
@@ -35,7 +36,7 @@ from lab.contracts.facts import Facts
 
 FAMILIES = (
     *(mtls, access, newcomers, tokens, tenants, user_agents, paths, routing),
-    *(edge, compression, connections, streams, traffic, balancing, egress),
+    *(edge, compression, connections, streams, listeners, traffic, balancing, egress),
     *(observed, metrics, traces, spans, errors_alone, limits, capacity, outages, drills),
 )
 

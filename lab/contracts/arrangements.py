@@ -10,7 +10,7 @@ from typing import Any
 
 from lab import proxy_admin
 from lab.control_plane import kubernetes
-from lab.data_plane import DataPlane
+from lab.data_plane import DataPlane, pod_ready
 from lab.errors import LabError
 from lab.infrastructure import IMAGE
 from lab.pod import recorded
@@ -22,6 +22,8 @@ READY_SECONDS = 120.0
 """Within this everything is ready again after whatever was done to it."""
 KNOWN_SECONDS = 30.0
 """Within this proxies have heard of a change; mostly they have within one or two."""
+DRAINED_SECONDS = 75.0
+"""Within this proxies are done with listeners that were replaced, Istio's own 45 seconds included."""
 PROXY = "istio-proxy"
 
 
@@ -58,7 +60,7 @@ def settled(data_plane: DataPlane, namespace: str, name: str) -> None:
         found = data_plane.lab.kubectl.get(
             "pods", f"--namespace={namespace}", f"--selector={labels}"
         )["items"]
-        ready = [pod for pod in found if _ready(pod)]
+        ready = [pod for pod in found if pod_ready(pod)]
         if not len(ready) == len(found) == wanted:
             raise NotYet(f"{len(ready)} of {len(found)} pods are ready, {wanted} must be")
 
@@ -72,11 +74,6 @@ def all_ready(data_plane: DataPlane) -> None:
 
 def _deployment(data_plane: DataPlane, namespace: str, name: str) -> dict[str, Any]:
     return data_plane.lab.kubectl.get("deployment", name, f"--namespace={namespace}")
-
-
-def _ready(pod: Mapping[str, Any]) -> bool:
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", ())}
-    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 # Pods and their processes
@@ -235,7 +232,12 @@ def until_known(data_plane: DataPlane, caller: str, service: str) -> None:
 
 
 def until_answered(
-    data_plane: DataPlane, app: str, path: str, wanted: Callable[[str], bool], what: str
+    data_plane: DataPlane,
+    app: str,
+    path: str,
+    wanted: Callable[[str], bool],
+    what: str,
+    within: float = KNOWN_SECONDS,
 ) -> None:
     """Wait until the admin interfaces of an app's proxies answer a GET of `path` as wanted."""
 
@@ -244,7 +246,46 @@ def until_answered(
         if not all(wanted(answer) for answer in answers):
             raise NotYet(f"{app} has it otherwise")
 
-    until(what, check, within=KNOWN_SECONDS, every=0.3)
+    until(what, check, within=within, every=0.3)
+
+
+def until_in_force(
+    data_plane: DataPlane, app: str, wanted: Callable[[str], bool], what: str
+) -> None:
+    """Wait until an app's proxies have listeners as wanted, and no connection of those before.
+
+    Args:
+        wanted: says of a proxy's active listeners, as JSON, whether they are right.
+    """
+
+    def right(answer: str) -> bool:
+        listeners = json.loads(answer).get("configs", ())
+        active = [one["active_state"] for one in listeners if "active_state" in one]
+        return not any("warming_state" in one for one in listeners) and wanted(json.dumps(active))
+
+    until_answered(
+        data_plane,
+        app,
+        "/config_dump?resource=dynamic_listeners",
+        right,
+        what,
+    )
+    until_drained(data_plane, app)
+
+
+def until_drained(data_plane: DataPlane, app: str) -> None:
+    """Wait until an app's proxies have cut what was left of listeners that were replaced.
+
+    Else a contract would lose connections that began before it.
+    """
+    until_answered(
+        data_plane,
+        app,
+        "/stats?filter=listener_manager.total_.*_draining",
+        lambda answer: all(line.endswith(": 0") for line in answer.splitlines() if line),
+        f"{app} has no connection of an earlier listener",
+        within=DRAINED_SECONDS,
+    )
 
 
 # Programs in the place of others

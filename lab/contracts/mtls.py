@@ -84,12 +84,12 @@ def contracts(facts: Facts) -> Iterator[Contract]:
                 Call(CLIENT, Request(f"{GATEWAY}:15443", host), REFUSED),
                 Call(
                     Caller("identity", account(facts, "voice-engine")),
-                    Request(f"{GATEWAY}:15443", api, headers=headers(facts)),
+                    Request(f"{GATEWAY}:15443", api, tls=Tls(api), headers=headers(facts)),
                     _SERVED,
                 ),
                 Call(
                     Caller("identity", account(facts, "voice-engine"), "foreign"),
-                    Request(f"{GATEWAY}:15443", host, headers=headers(facts)),
+                    Request(f"{GATEWAY}:15443", api, tls=Tls(api), headers=headers(facts)),
                     NOT_REACHED,
                 ),
             ),

@@ -151,6 +151,15 @@ def _socket(facts: Facts, messages: Sequence[str], pause: float = 0.0) -> Reques
     )  # fmt: skip
 
 
+def open_requests(facts: Facts, pieces: int, interval: float) -> tuple[Request, Request]:
+    """A WebSocket and an event stream that say something so often, so many times.
+
+    Both are answered by `lab.streams`, which the arrangement `streaming` brings about.
+    """
+    socket = _socket(facts, ("hello",) * pieces, interval)
+    return socket, _events(facts, pieces, interval)
+
+
 def _method(facts: Facts) -> str:
     return f"/{calling(facts.catalogue).grpc[0].name}/Stream"
 

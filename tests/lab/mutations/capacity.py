@@ -86,12 +86,15 @@ def _limited_port(objects: Objects) -> None:
 
 def _connections(**changes: Any) -> Callable[[Objects], None]:
     """The gateway's pods are started with other settings of connections."""
+    return _gateway_proxy(lambda config: config["connectionSettings"].update(changes))
 
+
+def _gateway_proxy(change_config: Callable[[dict[str, Any]], None]) -> Callable[[Objects], None]:
     def change(objects: Objects) -> None:
         deployment = named(objects, "Deployment", "istio-ingressgateway")
         annotations = deployment["spec"]["template"]["metadata"]["annotations"]
         config = yaml.safe_load(annotations["proxy.istio.io/config"])
-        config["connectionSettings"].update(changes)
+        change_config(config)
         annotations["proxy.istio.io/config"] = yaml.safe_dump(config)
 
     return change
@@ -121,6 +124,12 @@ MUTATIONS = (
         "consistent hashing looks at another header than the one declared",
         ("balance.hash", "outlier.5xx"),
         _another_header,
+    ),
+    Mutation(
+        "listener.late",
+        "the gateway goes on for longer with connections of listeners that were replaced",
+        ("listener.replaced",),
+        _gateway_proxy(lambda config: config.update(drainDuration="45s")),
     ),
     Mutation(
         "retry.same-instance",

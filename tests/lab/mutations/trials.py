@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from components.gateway_workload import GATEWAY
 from lab.clients import Clients
 from lab.contracts.all import contracts
+from lab.contracts.arrangements import until_drained
 from lab.contracts.contract import Contract
 from lab.contracts.facts import Facts
 from lab.contracts.runner import Outcome, run
@@ -95,6 +97,8 @@ class Trials:
         self.mesh.become(batch)
         time.sleep(_PUSH_SECONDS)
         self._settle(batch)
+        for app in (GATEWAY, *(one.name for one in self._data_plane.catalogue.services)):
+            until_drained(self._data_plane, app)
         self._last = batch
 
     def _settle(self, batch: Sequence[Mutation]) -> None:

@@ -66,6 +66,14 @@ def test_only_the_stacks_namespaces_are_discovered(stack: str) -> None:
     assert set(requirement["values"]) == {names.apps, names.infra, names.mesh}
 
 
+def test_the_drain_is_the_settings() -> None:
+    prod = settings("prod")
+    assert mesh_config(prod)["defaultConfig"]["drainDuration"] == "45s"
+    longer = prod.control_plane.model_copy(update={"drain_duration": "10m"})
+    config = mesh_config(prod.model_copy(update={"control_plane": longer}))
+    assert config["defaultConfig"]["drainDuration"] == "600s"
+
+
 def test_trusted_proxies_are_the_settings() -> None:
     prod = settings("prod")
     gateway = prod.gateway.model_copy(update={"trusted_proxies": 3})

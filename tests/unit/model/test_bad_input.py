@@ -62,6 +62,14 @@ SETTINGS: dict[str, tuple[Edit, str]] = {
         put("authorization.deniedAddresses", "203.0.113.7"),
         f"{KEY}authorization.deniedAddresses: '203.0.113.7' is not a list",
     ),
+    "a drain of half seconds": (
+        put("controlPlane.drainDuration", "1500ms"),
+        f"{KEY}controlPlane.drainDuration: 1500ms is not a whole number of seconds, at least one",
+    ),
+    "a drain below a second": (
+        put("controlPlane.drainDuration", "500ms"),
+        f"{KEY}controlPlane.drainDuration: 500ms is not a whole number of seconds, at least one",
+    ),
     "text for a number": (
         put("gateway.trustedProxies", "1"),
         f"{KEY}gateway.trustedProxies: '1' is not a whole number",
