@@ -254,7 +254,7 @@ def _elsewhere(facts: Facts, one: Service) -> Iterator[Contract]:
     yield Contract(
         "retry.elsewhere",
         "A request is repeated at another instance where there is one, also with consistent"
-        " hashing.",
+        " hashing; of two instances Envoy draws the same one again in one case of 32.",
         DOCUMENT,
         tuple(
             Call(
@@ -269,23 +269,31 @@ def _elsewhere(facts: Facts, one: Service) -> Iterator[Contract]:
             for index in range(failures)
         ),
         at_once=False,
-        watch=tried_at(2),
+        watch=tried_at(2, failures // 2),
         arrangement=two_instances,
     )
 
 
-def tried_at(instances: int) -> Watch:
-    """Each request reached so many instances, as their own proxies say."""
+def tried_at(instances: int, but: int) -> Watch:
+    """All but so many requests reached so many instances, as their own proxies say.
+
+    Envoy draws an instance for a repetition six times at most (Istio's hostSelectionRetryMaxAttempts
+    is 5) and takes the last, been there or not. The first draw of a hash is always the same, each
+    other one is either of two: chance does that to two requests of two once in 1000 runs.
+    """
 
     def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
-        for lines in recorded.lines:
-            tried = [
+        tried = [
+            [
                 str(line["proxy"])
                 for line in lines
                 if str(line.get("upstream_cluster", "")).startswith("inbound|")
             ]
-            if len(set(tried)) < instances:
-                return f"a request was tried at {tried}, not at {instances} instances"
+            for lines in recorded.lines
+        ]
+        few = [one for one in tried if len(set(one)) < instances]
+        if len(few) > but:
+            return f"{len(few)} requests were tried at fewer than {instances} instances: {few[0]}"
         return None
 
     return watch
