@@ -90,7 +90,7 @@ class DataPlane:
     def _boots(self) -> set[str]:
         """The boot ids of the nodes, which a kubelet sets when no pod of an earlier one counts."""
         return {
-            node["status"].get("nodeInfo", {}).get("bootID", "")
+            node.get("status", {}).get("nodeInfo", {}).get("bootID", "")
             for node in self.lab.kubectl.get("nodes")["items"]
         }
 
