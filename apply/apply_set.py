@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable, Sequence
 
 from components.objects import Manifest
 
 GROUP, KIND, PLURAL = "apply.voicemesh.io", "MeshStack", "meshstacks"
 PART_OF = "applyset.kubernetes.io/part-of"
 """Label that kubectl puts on every member."""
+KINDS = "applyset.kubernetes.io/contains-group-kinds"
+NAMESPACES = "applyset.kubernetes.io/additional-namespaces"
+"""Annotations of the parent: lists, separated by commas, of what members are and where."""
 
 
 def identifier(stack: str) -> str:
@@ -59,7 +63,21 @@ def parent_definition() -> Manifest:
     }
 
 
-def parent(stack: str) -> Manifest:
+def kinds(members: Iterable[Manifest]) -> set[str]:
+    """What the members are, as the parent lists it: `Service`, `Deployment.apps`."""
+    return {
+        f"{one['kind']}.{group}".rstrip(".")
+        for one in members
+        for group in [one["apiVersion"].rpartition("/")[0]]
+    }
+
+
+def namespaces(members: Iterable[Manifest]) -> set[str]:
+    """Where the members are, those of the whole cluster left out."""
+    return {one["metadata"]["namespace"] for one in members if "namespace" in one["metadata"]}
+
+
+def parent(stack: str, members: Sequence[Manifest]) -> Manifest:
     """The stack's parent object before its first apply; kubectl keeps its annotations after that."""
     return {
         "apiVersion": f"{GROUP}/v1",
@@ -72,7 +90,8 @@ def parent(stack: str) -> Manifest:
             },
             "annotations": {
                 "applyset.kubernetes.io/tooling": "kubectl/v1.37",
-                "applyset.kubernetes.io/contains-group-kinds": "",
+                KINDS: ",".join(sorted(kinds(members))),
+                NAMESPACES: ",".join(sorted(namespaces(members))),
             },
         },
     }

@@ -8,14 +8,23 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry,
+    retry_if_exception,
+    retry_if_result,
+    stop_after_delay,
+    wait_exponential,
+    wait_fixed,
+)
 
-from components.objects import Manifest
+from components.objects import Manifest, reference
 
 _FIELD_MANAGER = "voicemesh"
 
@@ -170,6 +179,31 @@ class Kubectl:
                 stdin=as_list(objects),
             )
 
+    def delete(self, resources: Collection[Resource], selector: str, within: float) -> None:
+        """Deletes all objects of these kinds that the label selector matches, and waits for that.
+
+        kubectl itself would wait for one after the other, asking five times a second.
+
+        Raises:
+            ClusterError: some are still there after `within` seconds.
+        """
+        self.run(
+            "delete",
+            ",".join(sorted(resource.name for resource in resources)),
+            *(["--all-namespaces"] if any(resource.namespaced for resource in resources) else []),
+            f"--selector={selector}",
+            "--ignore-not-found",
+            "--wait=false",
+        )
+        gone = Retrying(
+            retry=retry_if_result(bool), stop=stop_after_delay(within), wait=wait_fixed(0.5)
+        )
+        try:
+            gone(self.labelled, resources, selector)
+        except RetryError as error:
+            left = ", ".join(map(reference, error.last_attempt.result()))
+            raise ClusterError(f"still there {within:g} s after their deletion: {left}") from None
+
     def existing(self, objects: Sequence[Manifest]) -> list[Manifest]:
         """Those of the objects that the cluster has, as they stand there."""
         if not objects:
@@ -190,23 +224,28 @@ class Kubectl:
             )
 
     @_again_while_lost
-    def apply_set(
-        self, objects: Sequence[Manifest], parent: str, on_line: Callable[[str], None]
+    def apply_each(
+        self, objects: Sequence[Manifest], on_line: Callable[[str], None], *more: str
     ) -> None:
-        """Server-side apply of a whole set, then removal of its members that are not in it."""
+        """Server-side apply that hands on what kubectl says of each object, when it says it."""
         self.stream(
             "apply",
             "--server-side",
             "--force-conflicts",
             f"--field-manager={_FIELD_MANAGER}",
-            "--prune",
-            f"--applyset={parent}",
+            *more,
             "-f",
             "-",
             stdin=as_list(objects),
             on_line=on_line,
             environment={"KUBECTL_APPLYSET": "true"},
         )
+
+    def apply_set(
+        self, objects: Sequence[Manifest], parent: str, on_line: Callable[[str], None]
+    ) -> None:
+        """Server-side apply of a whole set, then removal of its members that are not in it."""
+        self.apply_each(objects, on_line, "--prune", f"--applyset={parent}")
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         target = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import render
+from apply import apply_set
 from apply.kubectl import ClusterError, Kubectl
 from apply.server_side import Deployment
 from components.objects import Declared, GeneratedSecret, HelmRelease, Manifest, reference
@@ -196,6 +197,22 @@ def test_a_service_that_leaves_takes_exactly_its_objects(stands: Lab) -> None:
     assert _live(lab) == fewer.keys()
 
     assert set(up(lab)["created"]) == gone
+
+
+def test_what_the_sets_record_lacks_is_recorded_again(stands: Lab) -> None:
+    """As when a stack gets its first object of a kind, or in a namespace."""
+    lab = stands
+    parent = apply_set.parent_name("dev")
+    lab.kubectl.run(
+        *("annotate", parent, "--overwrite"),
+        *(f"{apply_set.KINDS}=Service", f"{apply_set.NAMESPACES}=voiceassistant-dev"),
+    )
+    assert set(up(lab)) == {"unchanged"}
+    plural, _, name = parent.partition("/")
+    record = lab.kubectl.get(plural, name)["metadata"]["annotations"]
+    members = [one for one in render.objects("dev") if one["kind"] != "CustomResourceDefinition"]
+    assert set(record[apply_set.KINDS].split(",")) == apply_set.kinds(members)
+    assert set(record[apply_set.NAMESPACES].split(",")) == apply_set.namespaces(members)
 
 
 def test_objects_of_others_are_left_alone(stands: Lab) -> None:

@@ -98,4 +98,21 @@ def test_the_id_of_a_set_is_kubectls() -> None:
     assert identifier.startswith("applyset-")
     assert identifier.endswith("-v1")
     assert len(identifier) <= 63, "it is a label's value"
-    assert apply_set.parent("dev")["metadata"]["labels"]["applyset.kubernetes.io/id"] == identifier
+    parent = apply_set.parent("dev", [])
+    assert parent["metadata"]["labels"]["applyset.kubernetes.io/id"] == identifier
+
+
+def test_the_record_of_a_set_has_every_kind_and_namespace() -> None:
+    members = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "m"}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "a", "namespace": "n"},
+        },
+    ]
+    record = apply_set.parent("dev", members)["metadata"]["annotations"]
+    assert record[apply_set.KINDS] == "Deployment.apps,Namespace,Service"
+    assert record[apply_set.NAMESPACES] == "m,n"
