@@ -7,9 +7,9 @@ import enum
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lab.environment import command, environment
 from lab.images import Image
@@ -21,6 +21,7 @@ Object = Mapping[str, Any]
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 1.0, 60.0
 """Seconds between the end of a container and its next start: the first, doubled up to the last."""
+_LEAST_GRACE = 2.0
 
 
 class Phase(enum.Enum):
@@ -242,3 +243,37 @@ def timestamp(seconds: float) -> str:
     """A time as Kubernetes writes it."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Ending(Protocol):
+    """What can be asked to end, and made to."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    @property
+    def ended(self) -> bool:
+        """True once it has."""
+
+
+def end(groups: Sequence[Sequence[Ending]], grace: float) -> None:
+    """End groups of containers one after the other, all of them within the grace period.
+
+    What has not ended by then is killed. A later group has two seconds at least, as with
+    Kubernetes, unless there is no grace period.
+    """
+    deadline = time.monotonic() + grace
+    for group in groups:
+        for container in group:
+            container.terminate()
+        least = time.monotonic() + (_LEAST_GRACE if grace else 0.0)
+        while not all(container.ended for container in group):
+            if time.monotonic() >= max(deadline, least):
+                break
+            time.sleep(0.1)
+        for container in group:
+            if not container.ended:
+                container.kill()

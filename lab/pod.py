@@ -17,7 +17,7 @@ from lightkube.resources.core_v1 import Pod as CorePod
 from lightkube.types import PatchType
 
 from lab import images, network
-from lab.container import Container, Phase, timestamp
+from lab.container import Container, Phase, end, timestamp
 from lab.sandbox import Mount, Sandbox
 from lab.volumes import NotYetError, Volumes
 
@@ -198,9 +198,11 @@ class Pod(threading.Thread):
                 self._retry(self._volumes.renew)
             self._deleted.wait(IDLE_TICK if self._ready else TICK)
 
+    def _sidecars(self) -> list[Container]:
+        return [c for c in self._inits if c.spec.get("restartPolicy") == "Always"]
+
     def _long_running(self) -> list[Container]:
-        sidecars = [c for c in self._inits if c.spec.get("restartPolicy") == "Always"]
-        return [*sidecars, *self._containers]
+        return [*self._sidecars(), *self._containers]
 
     @property
     def _ready(self) -> bool:
@@ -208,14 +210,8 @@ class Pod(threading.Thread):
         return bool(running) and all(container.ready for container in running)
 
     def _end(self) -> None:
-        running = self._long_running()
         # Sidecars last, so that the application can finish through them.
-        for group in (self._containers, running):
-            for container in group:
-                container.terminate()
-            deadline = time.monotonic() + self._grace
-            while time.monotonic() < deadline and not all(c.ended for c in group):
-                time.sleep(0.1)
+        end((self._containers, self._sidecars()), self._grace)
         if self._sandbox:
             self._sandbox.close()
         if address := self._pod.get("status", {}).get("podIP"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lab import proxy_admin
@@ -293,20 +293,32 @@ def until_drained(data_plane: DataPlane, app: str) -> None:
 
 @contextmanager
 def instead(
-    data_plane: DataPlane, namespace: str, name: str, program: str, image: str = IMAGE
+    data_plane: DataPlane,
+    namespace: str,
+    names: Sequence[str],
+    program: str,
+    image: str = IMAGE,
 ) -> Iterator[None]:
-    """A Deployment whose pods run one of the lab's programs, with the arguments they have.
+    """Deployments whose pods run one of the lab's programs, with the arguments they have.
 
     Everything else stays: labels, account, ports, probes and what injection adds.
     """
-    containers = _deployment(data_plane, namespace, name)["spec"]["template"]["spec"]["containers"]
-    other = [
-        {**one, "image": image, "args": [program, *(one.get("args") or ())]} for one in containers
-    ]
-    changes = {"spec": {"template": {"spec": {"containers": other}}}}
-    try:
-        with patched(data_plane, "deployment", namespace, name, changes):
+
+    def all_settled() -> None:
+        for name in names:
             settled(data_plane, namespace, name)
+
+    try:
+        with ExitStack() as patches:
+            for name in names:
+                before = _deployment(data_plane, namespace, name)["spec"]["template"]["spec"]
+                other = [
+                    {**one, "image": image, "args": [program, *(one.get("args") or ())]}
+                    for one in before["containers"]
+                ]
+                changes = {"spec": {"template": {"spec": {"containers": other}}}}
+                patches.enter_context(patched(data_plane, "deployment", namespace, name, changes))
+            all_settled()
             yield
     finally:
-        settled(data_plane, namespace, name)
+        all_settled()

@@ -7,8 +7,8 @@ bounds of an hour are tried with a service for which the environment says some s
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from components.gateway_workload import GATEWAY as GATEWAY_APP
@@ -84,17 +84,20 @@ def _streaming_route(one: Service) -> Route:
     return route
 
 
-@contextlib.contextmanager
+@contextmanager
 def streaming(data_plane: DataPlane) -> Iterator[None]:
     """`lab.streams` in the place of the echo server, in two services."""
     namespace = data_plane.settings.namespaces.apps
-    chosen = {short_lived(data_plane.catalogue).name, calling(data_plane.catalogue).name}
-    with contextlib.ExitStack() as stack:
-        for name in sorted(chosen):
-            stack.enter_context(instead(data_plane, namespace, f"{name}-v1", "lab.streams"))
+    chosen = sorted({short_lived(data_plane.catalogue).name, calling(data_plane.catalogue).name})
+
+    def known() -> None:
+        for name in chosen:
             until_known(data_plane, GATEWAY_APP, name)
-            stack.callback(until_known, data_plane, GATEWAY_APP, name)
+
+    with instead(data_plane, namespace, [f"{name}-v1" for name in chosen], "lab.streams"):
+        known()
         yield
+    known()
 
 
 # Requests
