@@ -22,7 +22,15 @@ from model.service import Port, Service
 DOCUMENT = "security.md"
 ECHO = "/proto.EchoTestService/Echo"
 """A gRPC method that the echo server has."""
+UNKNOWN = "/proto.EchoTestService/None"
+"""One that it does not have."""
 _ECHO_BODY = "\n\x05hello"
+
+
+REACHED = Expect((200,), headers=(("grpc-status", "12"),))
+"""UNIMPLEMENTED, as the echo server says it of a method that it does not have."""
+REFUSED_GRPC = Expect((200,), headers=(("grpc-status", "7"),))
+"""PERMISSION_DENIED, as a proxy says it over gRPC."""
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -82,6 +90,11 @@ def _pairs(facts: Facts, callee: Service) -> Iterator[Call]:
                 if allowed
                 else Expect((200, 0), grpc="UNAVAILABLE|PERMISSION_DENIED|UNIMPLEMENTED"),
             )
+            yield Call(
+                Caller("identity", account(facts, caller.name)),
+                raw_grpc(facts, callee, port),
+                REACHED if allowed else REFUSED_GRPC,
+            )
 
 
 def _strangers(facts: Facts, callee: Service) -> Iterator[Call]:
@@ -97,11 +110,15 @@ def _strangers(facts: Facts, callee: Service) -> Iterator[Call]:
     for stranger in strangers:
         identity = Caller("identity", f"spiffe://{trust_domain}/ns/{stranger}")
         yield Call(identity, request(facts, callee, "pod"), DENIED)
+        if port := _grpc_port(callee):
+            yield Call(identity, raw_grpc(facts, callee, port), REFUSED_GRPC)
     gateway = Caller(
         "identity", f"spiffe://{trust_domain}/ns/{namespaces.mesh}/sa/istio-ingressgateway"
     )
     # The gateway's identity on a path that is no declared route.
     yield Call(gateway, request(facts, callee, "pod", "/internal"), DENIED)
+    if port := _grpc_port(callee):
+        yield Call(gateway, raw_grpc(facts, callee, port, "/no.such.Service/Get"), REFUSED_GRPC)
 
 
 def account(facts: Facts, name: str) -> str:
@@ -134,6 +151,19 @@ def http_port(one: Service) -> Port:
 
 def _grpc_port(one: Service) -> Port | None:
     return next((port for port in one.ports if port.protocol == "grpc"), None)
+
+
+def raw_grpc(facts: Facts, callee: Service, port: Port, path: str = UNKNOWN) -> Request:
+    """A gRPC request to an instance, past the caller's proxy."""
+    return Request(
+        f"pod:{callee.name}:{port.number}",
+        callee.name,
+        method="POST",
+        path=path,
+        headers=(*headers(facts), ("content-type", "application/grpc"), ("te", "trailers")),
+        http2=True,
+        timeout=15.0,
+    )
 
 
 def grpc(facts: Facts, callee: Service, port: Port) -> Request:

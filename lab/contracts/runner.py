@@ -70,9 +70,9 @@ def run(
     """Run contracts one after the other; the outcome of each, in their order.
 
     What the mesh wrote down about a contract is looked at while the next one runs, and a `patient`
-    contract waits for its answers beside the others; so nothing that sends much, counts or measures
-    runs beside another that does. A contract whose state isn't reached, or whose calls get no end,
-    has failed.
+    contract waits for its answers beside the others, but for those with an incident; so nothing
+    that sends much, counts or measures runs beside another that does. A contract whose state isn't
+    reached, or whose calls get no end, has failed.
 
     Raises:
         LabError: the mesh could not be made as before after a contract.
@@ -103,6 +103,10 @@ def _run_together(
 ) -> Iterator[Outcome]:
     waiting: deque[Future[Outcome]] = deque()
     for contract in contracts:
+        if contract.incident:
+            # It happens to whoever is connected then.
+            while waiting:
+                yield waiting.popleft().result()
         began(contract)
         trial = _Trial(contract, world, clients)
         if not contract.patient:

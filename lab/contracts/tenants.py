@@ -207,7 +207,7 @@ def _past_gateway(facts: Facts) -> Iterator[Call]:
     gateway = Caller("identity", f"spiffe://{trust_domain}/ns/{mesh}/sa/istio-ingressgateway")
     for one, route in facts.catalogue.exposures:
         for rule in route.restricted:
-            for method in rule.methods:
+            for method in rule.methods or route.methods:
                 for role, expect in (
                     *((role, Expect((200,), served_by=one.name)) for role in rule.roles),
                     *((role, DENIED) for role in ("user", "Admin", None)),

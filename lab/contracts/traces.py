@@ -15,7 +15,8 @@ from model.service import Service
 
 DOCUMENT = "telemetry.md"
 _OK = Expect((200,))
-_TRACED = 160
+_TRACED = 400
+"""So many that none at all is not chance, where one in ten is traced."""
 _DEVIATIONS = 4.5
 """Standard deviations that chance is allowed: once in 150,000 runs it is more."""
 _SPANS_LATE = 6.0
@@ -192,7 +193,8 @@ def _many(
             CLIENT,
             facts.api(
                 request.path,
-                *facts.bearer(**{tenant: f"traced-{index % 20}"}),
+                *facts.bearer(**{tenant: f"traced-{index % 40}"}),
+                ("x-forwarded-for", facts.many_clients(index)),
                 *headers,
                 timeout=30.0,
             ),

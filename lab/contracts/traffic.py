@@ -17,7 +17,7 @@ from model.values import seconds
 DOCUMENT = "traffic.md"
 _SHORT = 10
 """Seconds of the longest timeout that a contract waits for."""
-_DRAWN = 200
+_DRAWN = 600
 _DEVIATIONS = 4.5
 """Standard deviations that chance is allowed: once in 150,000 runs it is more."""
 
@@ -136,11 +136,12 @@ def _canary(facts: Facts) -> Iterator[Contract]:
             tuple(
                 Call(
                     CLIENT,
-                    # Tenants of their own, that no limit is met; ids of their own, that hashing
+                    # Addresses and tenants of their own, that no limit is met; ids of their own, that hashing
                     # inside a subset has something to choose by.
                     facts.api(
                         f"{route.path}/{index}",
-                        *facts.bearer(tenant_id=f"canary-{index % 20}", user_id=f"user-{index}"),
+                        *facts.bearer(tenant_id=f"canary-{index % 60}", user_id=f"user-{index}"),
+                        ("x-forwarded-for", facts.many_clients(index)),
                     ),
                     Expect((200,), served_by=name),
                 )
