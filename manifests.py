@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,12 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
+_READ_OTHERWISE = re.compile(r"[yYnN]|[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+|0o[0-7_]+")
+"""Texts that PyYAML writes without quotes and kubectl's reader takes for a boolean or a number."""
+
+
 def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
+    style = "|" if "\n" in text else "'" if _READ_OTHERWISE.fullmatch(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

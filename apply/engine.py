@@ -76,9 +76,8 @@ def stack(name: str, kubeconfig: Path | None) -> automation.Stack:
         LOCAL_BACKEND.mkdir(parents=True, exist_ok=True)
         environment["PULUMI_BACKEND_URL"] = f"file://{LOCAL_BACKEND}"
         # The lab's one secret lives as long as the lab.
-        environment.setdefault(
-            "PULUMI_CONFIG_PASSPHRASE", os.environ.get("PULUMI_CONFIG_PASSPHRASE", "")
-        )
+        if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys():
+            environment["PULUMI_CONFIG_PASSPHRASE"] = ""
     if kubeconfig:
         environment["KUBECONFIG"] = str(kubeconfig)
     try:
@@ -87,6 +86,6 @@ def stack(name: str, kubeconfig: Path | None) -> automation.Stack:
             work_dir=str(ROOT),
             opts=automation.LocalWorkspaceOptions(env_vars=environment),
         )
-    except automation.CommandError as error:
+    except (automation.CommandError, automation.InvalidVersionError) as error:
         raise EngineError(str(error)) from None
     return selected

@@ -225,9 +225,18 @@ class Kubectl:
 
     @_again_while_lost
     def apply_each(
-        self, objects: Sequence[Manifest], on_line: Callable[[str], None], *more: str
+        self,
+        objects: Sequence[Manifest],
+        on_line: Callable[[str], None],
+        on_begin: Callable[[], None],
+        *more: str,
     ) -> None:
-        """Server-side apply that hands on what kubectl says of each object, when it says it."""
+        """Server-side apply that hands on what kubectl says of each object, when it says it.
+
+        `on_begin` is called before the first object, and again where all are sent once more because
+        the cluster was lost.
+        """
+        on_begin()
         self.stream(
             "apply",
             "--server-side",
@@ -242,10 +251,14 @@ class Kubectl:
         )
 
     def apply_set(
-        self, objects: Sequence[Manifest], parent: str, on_line: Callable[[str], None]
+        self,
+        objects: Sequence[Manifest],
+        parent: str,
+        on_line: Callable[[str], None],
+        on_begin: Callable[[], None],
     ) -> None:
         """Server-side apply of a whole set, then removal of its members that are not in it."""
-        self.apply_each(objects, on_line, "--prune", f"--applyset={parent}")
+        self.apply_each(objects, on_line, on_begin, "--prune", f"--applyset={parent}")
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         target = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []

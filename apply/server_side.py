@@ -42,6 +42,8 @@ class Deployment:
     kubectl: Kubectl
     applied: list[str] = field(default_factory=list)
     """What the API server has taken so far in this run; for the message when it fails."""
+    ahead: set[str] = field(default_factory=set)
+    """What it has taken ahead of the whole set: namespaces, releases that others build on."""
     others: list[Manifest] = field(default_factory=list)
     """Objects of other stacks, of the kinds that this one uses."""
 
@@ -142,9 +144,10 @@ class Deployment:
         members = [keeping_ignored(one, by_name.get(reference(one))) for one in self._members]
         if self._nothing_left(before) and self._recorded(members):
             # kubectl asks for each kind in each namespace before it prunes, five times a second.
-            self.kubectl.apply_each(self._marked(members), applied)
+            self.kubectl.apply_each(self._marked(members), applied, self.applied.clear)
         else:
-            self.kubectl.apply_set(members, apply_set.parent_name(self.stack), applied)
+            parent = apply_set.parent_name(self.stack)
+            self.kubectl.apply_set(members, parent, applied, self.applied.clear)
         self._remove_secrets(
             keep=[one for one in self.declared if isinstance(one, GeneratedSecret)]
         )
@@ -230,6 +233,7 @@ class Deployment:
     def _apply_early(self, objects: Sequence[Manifest]) -> None:
         """Applies members before the whole set is: marked already, or they would lose the mark."""
         self.kubectl.apply(self._marked(objects))
+        self.ahead |= {reference(one) for one in objects}
 
     def _marked(self, objects: Sequence[Manifest]) -> list[Manifest]:
         """The objects with the label that kubectl gives to members of the ApplySet."""

@@ -47,7 +47,7 @@ def preview(
         _through_engine("preview", stack, kubeconfig, context)
         return
     deployment = _deployment(stack, kubeconfig, context)
-    with _progress(deployment, "preview", as_json), _failing(deployment):
+    with _progress(deployment, "preview", as_json), _failing():
         changes = deployment.preview()
     _report(changes, stack, as_json, wording={"created": "to create", "pruned": "to prune"})
 
@@ -64,7 +64,7 @@ def up(
         _through_engine("up", stack, kubeconfig, context)
         return
     deployment = _deployment(stack, kubeconfig, context)
-    with _progress(deployment, "up", as_json) as on_progress, _failing(deployment):
+    with _progress(deployment, "up", as_json) as on_progress, _failing(_so_far(deployment)):
         changes = deployment.up(on_progress)
     _report(changes, stack, as_json)
     if not as_json:
@@ -98,7 +98,8 @@ def destroy(
         _through_engine("destroy", stack, kubeconfig, context)
         return
     deployment = _deployment(stack, kubeconfig, context)
-    with _progress(deployment, "destroy", as_json) as on_progress, _failing(deployment):
+    half = "What was removed before is gone. Run the same command again to go on."
+    with _progress(deployment, "destroy", as_json) as on_progress, _failing(lambda: half):
         changes = deployment.destroy(on_progress)
     _report(changes, stack, as_json, wording={"pruned": "removed"})
 
@@ -127,6 +128,7 @@ def _through_engine(verb: str, stack: str, kubeconfig: Path | None, context: str
     from pulumi.automation import CommandError
 
     from apply import engine
+    from apply.kubectl import ClusterError
     from model import stack_file
     from model.catalogue import catalogue
 
@@ -135,7 +137,7 @@ def _through_engine(verb: str, stack: str, kubeconfig: Path | None, context: str
         with engine.chosen(_kubeconfig(stack, kubeconfig, context), context) as chosen:
             selected = engine.stack(stack, chosen)
             getattr(selected, verb)(on_output=lambda text: typer.echo(text, nl=False))
-    except engine.EngineError as error:
+    except (engine.EngineError, ClusterError) as error:
         _fail(str(error))
     except CommandError as error:
         _fail(
@@ -196,21 +198,27 @@ def _progress(
 
 
 @contextmanager
-def _failing(deployment: Deployment) -> Iterator[None]:
-    """Turns what the cluster refused into a message that says how far the run got."""
+def _failing(half: Callable[[], str] = str) -> Iterator[None]:
+    """Turns what the cluster refused into a message, with how far the run got by then."""
     from apply.kubectl import ClusterError
 
     try:
         yield
     except ClusterError as error:
-        done, total = len(deployment.applied), len(deployment.objects)
-        half = (
-            f"\nHalf-applied: {done} of {total} objects are in the cluster as declared. Nothing was"
-            " pruned. Run the same command again to go on."
-            if done
-            else "\nNothing was changed beyond namespaces and definitions."
+        _fail(f"{error}\n{half()}".rstrip())
+
+
+def _so_far(deployment: Deployment) -> Callable[[], str]:
+    def told() -> str:
+        done, total = max(len(deployment.applied), len(deployment.ahead)), len(deployment.objects)
+        if not done:
+            return "Nothing was applied yet."
+        return (
+            f"Half-applied: {done} of {total} objects are in the cluster as declared. Run the same"
+            " command again to go on."
         )
-        _fail(f"{error}{half}")
+
+    return told
 
 
 def _report(

@@ -117,7 +117,7 @@ def managed(
 
 def external(redis: Redis, namespace: str) -> Iterator[Manifest]:
     """Makes a Redis outside the cluster known to the mesh, from where nothing unknown is reached."""
-    host, _, port = redis.address.rpartition(":")
+    host, _, port = (redis.address or "").rpartition(":")
     if _in_cluster(host):
         return
     literal = _is_address(host)

@@ -7,12 +7,14 @@ closed. The config schema in `Pulumi.yaml` is made from this module.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from model.service import ClaimHeader, Pool
 from model.values import (
+    Address,
     Cidr,
     CipherSuite,
     Count,
@@ -69,7 +71,21 @@ class Size(Model):
     def _ordered(self) -> Self:
         if self.max_replicas < self.replicas:
             raise ValueError(f"maxReplicas {self.max_replicas} is below replicas {self.replicas}")
+        for name, least, most in (
+            ("cpu", self.cpu, self.cpu_limit),
+            ("memory", self.memory, self.memory_limit),
+        ):
+            if _quantity(most) < _quantity(least):
+                raise ValueError(f"{name}Limit {most} is below {name} {least}")
         return self
+
+
+def _quantity(text: str) -> Decimal:
+    """A quantity of Kubernetes in cores or bytes, of those that `Size` takes."""
+    for unit, factor in (("m", Decimal("0.001")), ("Mi", Decimal(2**20)), ("Gi", Decimal(2**30))):
+        if text.endswith(unit):
+            return Decimal(text.removesuffix(unit)) * factor
+    return Decimal(text)
 
 
 class ControlPlane(Model):
@@ -153,7 +169,7 @@ class Issuer(Model):
     """The `iss` claim, compared character by character."""
     jwks_uri: Url
     """Where istiod fetches the issuer's public keys."""
-    audiences: tuple[str, ...] = Field(min_length=1)
+    audiences: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     """Values of `aud` that are accepted; a token needs one of them."""
 
 
@@ -269,13 +285,14 @@ class Redis(Model):
     mode: Literal["managed", "external"] = "managed"
     """`managed`: a Redis of the stack's own, with a generated password. `external`: `address`,
     with the password in the Secret `password_secret` under the key `password`."""
-    address: str = Field(default="", pattern=r"^$|^[a-z0-9.-]+:\d{1,5}$")
+    address: Address | None = None
+    """`HOST:PORT`, the host a full name or an IPv4 address."""
     password_secret: Name = "ratelimit-redis"  # noqa: S105 - the name of a Secret
     image: Image = "docker.io/library/redis:7.4.2-alpine"
 
     @model_validator(mode="after")
     def _addressed(self) -> Self:
-        if (self.mode == "external") != bool(self.address):
+        if (self.mode == "external") != (self.address is not None):
             raise ValueError("give address (host:port) with mode 'external' and only then")
         return self
 
@@ -444,6 +461,14 @@ class Settings(Model):
     """Changes to services of the catalogue for this environment."""
     workloads: Workloads = Workloads()
     """Who runs the services' pods."""
+
+    @field_validator("zones")
+    @classmethod
+    def _each_once(cls, zones: tuple[str, ...]) -> tuple[str, ...]:
+        for zone in zones:
+            if zones.count(zone) > 1:
+                raise ValueError(f"{zone} is listed twice; list each zone once")
+        return zones
 
     @property
     def api_host(self) -> str:

@@ -17,8 +17,11 @@ from model.service import Service
 from model.settings import Override, Settings
 
 PROJECT = "voicemesh"
-_STACK = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-"""What the engine takes as the name of a stack."""
+_STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+"""Names of stacks: labels and objects of the cluster have them in theirs."""
+_OTHERS = ("kubernetes", "pulumi", "random")
+"""Of whom else a stack file may have settings: the engine and the stack's providers."""
+_UNREADABLE = (ValueError, LookupError, AttributeError, TypeError, RecursionError)
 ROOT = Path(__file__).resolve().parent.parent
 """Root of the project: where `Pulumi.yaml` and the stack files lie."""
 
@@ -55,12 +58,16 @@ def read(path: Path) -> dict[str, Any]:
         raise InvalidInput(
             f"{path.name}: not UTF-8: {error.reason} at byte {error.start}"
         ) from None
+    except _UNREADABLE as error:
+        # PyYAML lets these out: of `!!int foo`, of the 45th of March, of a thousand brackets.
+        raise InvalidInput(f"{path.name}: a value can't be read: {_said(error)}") from None
     config = content.get("config") if isinstance(content, dict) else None
     if not isinstance(config, dict):
         raise InvalidInput(
             f"{path.name}: there is no mapping `config` with {PROJECT}:... keys in it"
         )
     raw: dict[str, Any] = {}
+    problems = []
     for key, value in config.items():
         namespace, _, name = str(key).partition(":")
         if not name:
@@ -69,7 +76,18 @@ def read(path: Path) -> dict[str, Any]:
             )
         if namespace == PROJECT:
             raw[name] = value
+        elif namespace not in _OTHERS:
+            problems.append(
+                f"{path.name}: {key}: nothing here reads the configuration of {namespace!r}"
+                f" (allowed: {', '.join((PROJECT, *_OTHERS))})"
+            )
+    if problems:
+        raise InvalidInput(*problems)
     return raw
+
+
+def _said(error: BaseException) -> str:
+    return str(error).partition(";")[0] or type(error).__name__
 
 
 def _no_yaml(name: str, error: yaml.YAMLError) -> str:
@@ -101,9 +119,14 @@ def parse(raw: Mapping[str, Any], source: str, catalogue: Catalogue) -> Settings
     try:
         # By way of JSON: that is what the engine hands over, and where a list is a list and a
         # number a number, so that nothing needs to be converted.
-        settings = Settings.model_validate_json(
-            json.dumps(raw, default=str), by_name=False, by_alias=True
-        )
+        text = json.dumps(raw, default=str)
+    except _UNREADABLE as error:
+        raise InvalidInput(
+            f"{source}: a value or a key is no plain data: {_said(error)}; keys are texts, and no"
+            " value stands within itself"
+        ) from None
+    try:
+        settings = Settings.model_validate_json(text, by_name=False, by_alias=True)
     except ValidationError as error:
         raise InvalidInput(
             *(_line(source, key, _with_alternatives(key, text)) for key, text in describe(error))

@@ -77,6 +77,17 @@ def _host(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r"[1-9]\d{0,4}", port) or int(port) > 65535:
+        raise ValueError(f"{value!r} has no port from 1 to 65535; write HOST:PORT")
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        _host(host)
+    return value
+
+
 def _name(value: str) -> str:
     if not re.fullmatch(_LABEL, value):
         raise ValueError(
@@ -179,6 +190,8 @@ Image = Annotated[
     Field(pattern=r"^[a-z0-9][a-z0-9._/-]*(:\d+/[a-z0-9._/-]+)?(:[\w.-]+|@sha256:[0-9a-f]{64})$"),
 ]
 """A container image with registry, and with a tag or digest: what runs must not depend on the day."""
+Address = Annotated[str, AfterValidator(_address)]
+"""Where something outside listens: `HOST:PORT`."""
 PortNumber = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Percentage = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]

@@ -39,7 +39,10 @@ def ensure(part: str, make: Callable[[Path], None]) -> Path:
     final = root() / part
     if final.is_dir():
         return final
-    root().mkdir(parents=True, exist_ok=True)
+    try:
+        root().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolchainError(f"the cache {root()} can't be written: {error}") from error
     with _locked(root() / f"{part}.lock", part):
         if final.is_dir():
             return final

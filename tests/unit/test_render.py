@@ -15,6 +15,7 @@ import yaml
 import manifests
 import mesh
 import render
+from apply.kubectl import executable
 from components.objects import GeneratedSecret, HelmRelease, Manifest
 from model import stack_file
 from model.catalogue import catalogue
@@ -72,6 +73,23 @@ def test_text_reads_as_people_write_it(objects: list[Manifest]) -> None:
             isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)
         )
         assert "!!" not in text
+
+
+def test_kubectl_reads_texts_as_texts() -> None:
+    """It reads YAML by other rules than PyYAML writes it."""
+    texts = ["y", "N", "no", "on", "true", "~", "null", "1e3", "-1.5E+3", ".5e1", "0o17", "0x1f"]
+    texts += ["017", "1_000", "12", "1.0", ".inf", "2024-01-01", "10:20", "=", "<<", "", " a", "#"]
+    texts += ["- a", "a: b", "@a", "`a", "%a", "*a", "&a", "!a", "a\nb", "\tb", "\u00e9"]
+    data = {f"k{index}": text for index, text in enumerate(texts)}
+    one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": data}
+    read = subprocess.run(
+        [executable(), "annotate", "--local", "--filename=-", "a=b", "--output=json"],
+        input=manifests.dump(one),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(read.stdout)["data"] == data
 
 
 def test_rendering_again_gives_the_same_bytes(stack: str, tmp_path: Path) -> None:

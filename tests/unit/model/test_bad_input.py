@@ -208,6 +208,36 @@ SETTINGS: dict[str, tuple[Edit, str]] = {
         f"{KEY}namespaces: apps, infra and mesh must differ, found voiceassistant-dev,"
         " voiceassistant-dev, istio-system",
     ),
+    "a zone twice": (
+        put("zones", ["eu/a", "eu/a"]),
+        f"{KEY}zones: eu/a is listed twice; list each zone once",
+    ),
+    "a request above its limit": (
+        put("gateway.size", {"cpu": "3"}),
+        f"{KEY}gateway.size: cpuLimit 2000m is below cpu 3",
+    ),
+    "memory above its limit": (
+        put("gateway.size", {"memory": "2Gi", "memoryLimit": "2047Mi"}),
+        f"{KEY}gateway.size: memoryLimit 2047Mi is below memory 2Gi",
+    ),
+    "an empty audience": (
+        put("authentication.issuers.0.audiences", [""]),
+        f"{KEY}authentication.issuers.0.audiences.0: '': the length is 0, at least 1 is needed",
+    ),
+    "port 0": (
+        put("rateLimits.redis", {"mode": "external", "address": "redis.example.com:0"}),
+        f"{KEY}rateLimits.redis.address: 'redis.example.com:0' has no port from 1 to 65535; write"
+        " HOST:PORT",
+    ),
+    "a port above all": (
+        put("rateLimits.redis", {"mode": "external", "address": "redis.example.com:99999"}),
+        f"{KEY}rateLimits.redis.address: 'redis.example.com:99999' has no port from 1 to 65535;"
+        " write HOST:PORT",
+    ),
+    "an address without a host": (
+        put("rateLimits.redis", {"mode": "external", "address": ".svc.cluster.local:6379"}),
+        f"{KEY}rateLimits.redis.address: '.svc.cluster.local' {_NO_HOST}",
+    ),
     "encrypted value": (
         put("domain", {"secure": "v1:hidden"}),
         f"{KEY}domain: the value is encrypted; no key of this project is secret, set it in clear",
@@ -240,6 +270,38 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         b"config: \x07",
         "Pulumi.dev.yaml: unacceptable character #x0007: special characters are not allowed in"
         ' "<unicode string>", position 8',
+    ),
+    "an integer that is none": (
+        "config: {voicemesh:domain: !!int foo}",
+        "Pulumi.dev.yaml: a value can't be read: invalid literal for int() with base 10: 'foo'",
+    ),
+    "a boolean that is none": (
+        "config: {voicemesh:domain: !!bool foo}",
+        "Pulumi.dev.yaml: a value can't be read: 'foo'",
+    ),
+    "a date that is none": (
+        "config: {voicemesh:domain: 2024-13-45}",
+        "Pulumi.dev.yaml: a value can't be read: month must be in 1..12",
+    ),
+    "a thousand digits": (
+        f"config: {{voicemesh:zones: {'9' * 5000}}}",
+        "Pulumi.dev.yaml: a value can't be read: Exceeds the limit (4300 digits) for integer string"
+        " conversion: value has 5000 digits",
+    ),
+    "a date as a key": (
+        "config: {voicemesh:services: {2024-01-01: {timeout: 3s}}}",
+        "Pulumi.dev.yaml: a value or a key is no plain data: keys must be str, int, float, bool or"
+        " None, not datetime.date; keys are texts, and no value stands within itself",
+    ),
+    "a value within itself": (
+        "config: {voicemesh:zones: &a [*a]}",
+        "Pulumi.dev.yaml: a value or a key is no plain data: Circular reference detected; keys are"
+        " texts, and no value stands within itself",
+    ),
+    "a namespace that nothing reads": (
+        "config:\n  voicemsh:domain: example.com\n",
+        "Pulumi.dev.yaml: voicemsh:domain: nothing here reads the configuration of 'voicemsh'"
+        " (allowed: voicemesh, kubernetes, pulumi, random)",
     ),
     "not UTF-8": (b"config: \xff", "Pulumi.dev.yaml: not UTF-8: invalid start byte at byte 8"),
 }
@@ -281,7 +343,7 @@ def test_files(case: str, tmp_path: Path, seen: Seen) -> None:
     assert seen("--stack", "dev") == (2, [f"error: {message}"])
 
 
-@pytest.mark.parametrize("stack", ["nowhere", "../dev", "", "dev.yaml"])
+@pytest.mark.parametrize("stack", ["nowhere", "../dev", "", "dev.yaml", "Dev", "-dev", "d" * 41])
 def test_a_missing_stack_file(stack: str, tmp_path: Path, seen: Seen) -> None:
     write(tmp_path, config())
     write(tmp_path, config("prod"), "prod")
@@ -398,3 +460,13 @@ def seen(
         return status, stderr.splitlines()
 
     return run
+
+
+def test_brackets_without_end(tmp_path: Path, seen: Seen) -> None:
+    brackets = "[" * 3000 + "]" * 3000
+    (tmp_path / "Pulumi.dev.yaml").write_text(f"config: {{voicemesh:zones: {brackets}}}")
+    code, said = seen("--stack", "dev")
+    assert code == 2
+    assert [
+        line.startswith("error: Pulumi.dev.yaml: a value can't be read: ") for line in said
+    ] == [True]
