@@ -64,6 +64,7 @@ def up(
         _through_engine("up", stack, kubeconfig, context)
         return
     deployment = _deployment(stack, kubeconfig, context)
+    _sound(deployment)
     with _progress(deployment, "up", as_json) as on_progress, _failing(_so_far(deployment)):
         changes = deployment.up(on_progress)
     _report(changes, stack, as_json)
@@ -156,6 +157,20 @@ def _deployment(stack: str, kubeconfig: Path | None, context: str | None) -> Dep
         expand=lambda declared: list(render.expanded(declared)),
         kubectl=Kubectl(_kubeconfig(stack, kubeconfig, context), context),
     )
+
+
+def _sound(deployment: Deployment) -> None:
+    """Nothing goes to a cluster that a mandatory policy refuses."""
+    from policies.policy import Enforcement
+    from policies.run import check
+
+    broken = [one for one in check(deployment.objects) if one.enforcement is Enforcement.MANDATORY]
+    if broken:
+        told = "\n".join(f"  {one.policy_id} {one.object}: {one.message}" for one in broken)
+        _fail(
+            f"stack {deployment.stack} breaks {len(broken)} mandatory policies; nothing was"
+            f" deployed (`voicemesh check --stack {deployment.stack}` says more):\n{told}"
+        )
 
 
 def _kubeconfig(stack: str, given: Path | None, context: str | None) -> Path | None:

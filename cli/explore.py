@@ -30,7 +30,7 @@ Workload = Annotated[
 InContainer = Annotated[
     str | None, typer.Option("--container", help="Which container; the application by default.")
 ]
-Instance = Annotated[int, typer.Option(help="Which of several pods, from 0.")]
+Instance = Annotated[int, typer.Option(min=0, help="Which of several pods, from 0.")]
 
 
 def shell(

@@ -17,6 +17,7 @@ from cli.options import Json, Stack
 if TYPE_CHECKING:
     from lab.contracts.contract import Contract
     from lab.contracts.runner import Outcome
+    from lab.data_plane import DataPlane
 
 READY_SECONDS = 120.0
 
@@ -28,7 +29,7 @@ def verify(
         typer.Option(help="Contracts whose id begins so: `jwt`, `access.identity-service`."),
     ] = None,
     as_json: Json = False,
-    junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
+    junit: Annotated[Path | None, typer.Option(dir_okay=False, help="Write a JUnit file.")] = None,
     safe: Annotated[
         bool, typer.Option("--safe", help="Only what may be asked of a live cluster.")
     ] = False,
@@ -95,6 +96,7 @@ def _in_lab(
     data_plane = DataPlane.of_stack(Lab(directory or DEFAULT), stack)
     facts = Facts.of(data_plane)
     data_plane.wait_until_ready(READY_SECONDS)
+    _deployed(data_plane)
     contracts = _chosen(chosen(facts, only), only)
 
     def outcomes() -> Iterator[Outcome]:
@@ -102,6 +104,26 @@ def _in_lab(
             yield from run(contracts, World(data_plane), clients)
 
     return contracts, outcomes()
+
+
+def _deployed(data_plane: DataPlane) -> None:
+    """See that the stack is in the lab at all.
+
+    Raises:
+        LabError: it is not, and no contract could be tried.
+    """
+    from components.gateway_workload import GATEWAY
+    from lab.errors import LabError
+
+    namespaces = data_plane.settings.namespaces
+    for namespace, what in ((namespaces.mesh, GATEWAY), (namespaces.apps, "")):
+        selector = [f"--selector=app={what}"] if what else []
+        if not data_plane.lab.kubectl.get("pods", f"--namespace={namespace}", *selector)["items"]:
+            raise LabError(
+                f"stack {data_plane.stack} is not deployed here: {namespace} has no pods"
+                f"{f' of {what}' if what else ''}; `voicemesh up --stack {data_plane.stack}`"
+                " deploys it"
+            )
 
 
 def _live(
@@ -153,8 +175,9 @@ def _ports(given: Sequence[str]) -> dict[int, int]:
 
 
 def _chosen(contracts: Sequence[Contract], only: Sequence[str]) -> Sequence[Contract]:
-    if not contracts:
-        raise typer.BadParameter(f"no contract begins with {' or '.join(only)}")
+    for text in only:
+        if not any(contract.id.startswith(text) for contract in contracts):
+            raise typer.BadParameter(f"no contract begins with {text}")
     return contracts
 
 

@@ -110,7 +110,7 @@ def public_routes(
                 [_match(uri, entry) for uri in _below(route.path)],
                 part=entry.part,
                 timeout=route.stream_timeout if entry.part == "stream" else None,
-                cors=_cors_policy(cors),
+                cors=_cors_policy(cors, split),
                 dropped=claim_headers if route.access == "public" else (),
             )
         ]
@@ -292,13 +292,14 @@ def _marked(match: HTTPMatchRequest, cohort: Cohort) -> HTTPMatchRequest:
     return match.model_copy(update={"headers": {**(match.headers or {}), **mark}})
 
 
-def _cors_policy(cors: Cors) -> CorsPolicy | None:
+def _cors_policy(cors: Cors, split: Split | None) -> CorsPolicy | None:
     if not cors.allowed_origins:
         return None
+    marks = (one.header.lower() for one in (split.cohorts if split else ()) if one.header)
     return CorsPolicy(
         allow_origins=[StringMatch(exact=origin) for origin in cors.allowed_origins],
         allow_methods=_CORS_METHODS,
-        allow_headers=_CORS_REQUEST_HEADERS,
+        allow_headers=list(dict.fromkeys((*_CORS_REQUEST_HEADERS, *marks))),
         expose_headers=_CORS_EXPOSED_HEADERS,
         allow_credentials=True,
         max_age=cors.max_age,

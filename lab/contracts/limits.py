@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from math import ceil
 
+from components.edge.headers import security_headers
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
 from lab.exchange import Reply, Request
@@ -39,10 +40,11 @@ def asked(facts: Facts, forwarded: str) -> Request:
 def _flood(facts: Facts) -> Iterator[Contract]:
     allowance = facts.settings.rate_limits.per_address
     many = allowance.requests * _TIMES
+    secure = tuple(security_headers(facts.settings.edge, encrypted=True).items())
 
-    def flood(*forwarded: str) -> tuple[Call, ...]:
+    def flood(*forwarded: str, expect: Expect = _MAYBE) -> tuple[Call, ...]:
         return tuple(
-            Call(CLIENT, asked(facts, forwarded[index % len(forwarded)]), _MAYBE)
+            Call(CLIENT, asked(facts, forwarded[index % len(forwarded)]), expect)
             for index in range(many)
         )
 
@@ -87,7 +89,7 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "The 429 carries `retry-after`, `x-ratelimit-limit`, `x-ratelimit-remaining` and"
         " `x-ratelimit-reset`.",
         DOCUMENT,
-        flood(facts.client(4)),
+        flood(facts.client(4), expect=replace(_MAYBE, headers=secure)),
         _told(allowance),
     )
 

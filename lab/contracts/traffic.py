@@ -10,8 +10,9 @@ from math import sqrt
 from lab.contracts.access import headers, http_port
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge, Recorded, Watch, service
 from lab.contracts.facts import Facts
+from lab.contracts.routing import rights
 from lab.exchange import Reply, Request
-from model.service import Service
+from model.service import Route, Service
 from model.values import seconds
 
 DOCUMENT = "traffic.md"
@@ -71,41 +72,79 @@ def _not_before(least: float) -> Judge:
 
 def _retries(facts: Facts) -> Iterator[Contract]:
     services = facts.catalogue.services
+    read = list(_outside(facts, services, "GET"))
     yield Contract(
         "retry.safe",
         "A safe request (GET, HEAD) is repeated as often as declared when the service answers 502,"
         " 503 or 504 or can't be reached.",
         DOCUMENT,
         tuple(_answered(facts, one, "GET", 503) for one in services)
-        + tuple(_answered(facts, one, "HEAD", 502) for one in services),
-        watch=_tries([one.name for one in services] * 2, [one.retries + 1 for one in services] * 2),
+        + tuple(_answered(facts, one, "HEAD", 502) for one in services)
+        + tuple(_answered_outside(facts, route, "GET", 504) for _, route in read),
+        watch=_tries(
+            [one.name for one in (*services, *services, *(one for one, _ in read))],
+            [one.retries + 1 for one in (*services, *services, *(one for one, _ in read))],
+        ),
     )
     writers = [one for one in services if not one.ai]
+    written = list(_outside(facts, writers, "POST"))
     yield Contract(
         "retry.other",
         "A request with any other method is repeated only if the service has not seen it.",
         DOCUMENT,
-        tuple(_answered(facts, one, method, 503) for one in writers for method in _WRITES),
-        watch=_tries(
-            [one.name for one in writers for _ in _WRITES], [1] * len(writers) * len(_WRITES)
+        tuple(_answered(facts, one, method, 503) for one in writers for method in _WRITES)
+        + tuple(_answered_outside(facts, route, "POST", 503) for _, route in written),
+        watch=_once(
+            *(one.name for one in writers for _ in _WRITES), *(one.name for one, _ in written)
         ),
     )
     paid = [one for one in services if one.ai]
+    asked = list(_outside(facts, paid, "POST"))
     yield Contract(
         "retry.ai",
         "A write to an AI service is never repeated.",
         DOCUMENT,
-        tuple(_answered(facts, one, "POST", status) for one in paid for status in (502, 503, 504)),
-        watch=_tries([one.name for one in paid for _ in range(3)], [1] * len(paid) * 3),
+        tuple(_answered(facts, one, "POST", status) for one in paid for status in _GATEWAY_ERRORS)
+        + tuple(
+            _answered_outside(facts, route, "POST", status)
+            for _, route in asked
+            for status in _GATEWAY_ERRORS
+        ),
+        watch=_once(
+            *(one.name for one in paid for _ in _GATEWAY_ERRORS),
+            *(one.name for one, _ in asked for _ in _GATEWAY_ERRORS),
+        ),
     )
 
 
 _WRITES = ("POST", "PUT", "DELETE")
+_GATEWAY_ERRORS = (502, 503, 504)
+
+
+def _outside(
+    facts: Facts, services: Sequence[Service], method: str
+) -> Iterator[tuple[Service, Route]]:
+    """The routes on which clients send such requests to these services."""
+    for one, route in facts.catalogue.exposures:
+        served = not route.methods or method in route.methods
+        if one in services and route.access == "token" and served:
+            yield one, route
+
+
+def _answered_outside(facts: Facts, route: Route, method: str, status: int) -> Call:
+    request = facts.api(
+        f"{route.path}/1?codes={status}", *rights(facts, route, method), method=method
+    )
+    return Call(CLIENT, request, Expect((status,)))
 
 
 def _answered(facts: Facts, callee: Service, method: str, status: int) -> Call:
     caller, request = _inside(facts, callee, f"codes={status}", method)
     return Call(service(caller), request, Expect((status,)))
+
+
+def _once(*names: str) -> Watch:
+    return _tries(names, [1] * len(names))
 
 
 def _tries(names: Sequence[str], wanted: Sequence[int]) -> Watch:

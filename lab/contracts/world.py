@@ -88,7 +88,8 @@ class World:
         kind, _, rest = address.partition(":")
         if kind == "gateway":
             index, _, port = rest.rpartition(":")
-            gateways = self.all(GATEWAY)
+            if not (gateways := self.all(GATEWAY)):
+                raise LabError(f"no pod of {GATEWAY} runs")
             return f"{gateways[int(index or 0) % len(gateways)]['address']}:{port}"
         if kind == BALANCED:
             return f"{self._balanced}:{rest}"

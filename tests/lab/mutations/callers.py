@@ -69,6 +69,11 @@ def _callers(objects: Objects, service: str) -> Object:
     return rule
 
 
+def _any_over_grpc(objects: Objects) -> None:
+    spec = named(objects, "AuthorizationPolicy", "knowledge-service-callers")["spec"]
+    spec["rules"].append({"to": [{"operation": {"ports": ["9000"]}}]})
+
+
 def _any_of_namespace(objects: Objects) -> None:
     for one in of_kind(objects, "AuthorizationPolicy"):
         if one["metadata"]["name"].endswith("-callers"):
@@ -149,6 +154,12 @@ MUTATIONS = (
             "access.notification-service",
         ),
         _any_of_namespace,
+    ),
+    Mutation(
+        "access.any-over-grpc",
+        "everybody may call a service's gRPC port",
+        ("access.knowledge-service", "access.strangers.knowledge-service"),
+        _any_over_grpc,
     ),
     Mutation(
         "access.caller-added",

@@ -227,13 +227,13 @@ MUTATIONS = (
     Mutation(
         "header.security-missing",
         "one of the security headers is forgotten",
-        ("header.security", "header.overruled"),
+        ("header.security", "header.overruled", "flood.answer"),
         _without_header("referrer-policy"),
     ),
     Mutation(
         "header.hsts-missing",
         "Strict-Transport-Security is forgotten",
-        ("header.hsts", "header.overruled"),
+        ("header.hsts", "header.overruled", "flood.answer"),
         _without_header("strict-transport-security"),
     ),
     Mutation(

@@ -114,6 +114,10 @@ def _roles_at_gateway_alone(objects: Objects) -> Objects:
     return without(objects, policy(objects, "model-router-roles"))
 
 
+def _analytics_without_roles(objects: Objects) -> Objects:
+    return without(objects, policy(objects, "analytics-service-roles"))
+
+
 def _address_not_asked(objects: Objects) -> None:
     (rule,) = policy(objects, "gateway-admin-addresses")["spec"]["rules"]
     rule["to"] = [to for to in rule["to"] if "/api/v1/models" not in to["operation"]["paths"]]
@@ -246,6 +250,12 @@ MUTATIONS = (
         "a service leaves it to the gateway who may change models",
         ("role.service",),
         _roles_at_gateway_alone,
+    ),
+    Mutation(
+        "role.of-all-methods",
+        "a service leaves it to the gateway who may do anything with it",
+        ("role.service",),
+        _analytics_without_roles,
     ),
     Mutation(
         "role.address-not-asked",

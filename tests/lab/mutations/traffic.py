@@ -75,9 +75,9 @@ def _fewer_tries(objects: Objects) -> None:
         route["retries"]["attempts"] = 1
 
 
-def _writes_repeated(service: str) -> Callable[[Objects], None]:
+def _writes_repeated(name: str, suffix: str) -> Callable[[Objects], None]:
     def change(objects: Objects) -> None:
-        for route in _routes(objects, f"{service}-mesh", ".http.write"):
+        for route in _routes(objects, name, suffix):
             route["retries"] = {"attempts": 2, "retryOn": "gateway-error,connect-failure"}
 
     return change
@@ -165,13 +165,19 @@ MUTATIONS = (
         "retry.writes",
         "writes to a service are repeated when it answers with an error",
         ("retry.other",),
-        _writes_repeated("retrieval-service"),
+        _writes_repeated("retrieval-service-mesh", ".http.write"),
     ),
     Mutation(
         "retry.paid-writes",
         "writes to an AI service are repeated when it answers with an error",
         ("retry.ai",),
-        _writes_repeated("model-adapter"),
+        _writes_repeated("model-adapter-mesh", ".http.write"),
+    ),
+    Mutation(
+        "retry.clients-paid-writes",
+        "clients' writes to an AI service are repeated when it answers with an error",
+        ("retry.ai",),
+        _writes_repeated("model-router", ".write"),
     ),
     Mutation(
         "canary.identity-moved",

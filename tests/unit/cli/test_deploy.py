@@ -12,7 +12,9 @@ import pytest
 from pulumi import automation
 
 import cli.main
+import render
 from apply import engine
+from apply.kubectl import Kubectl
 
 
 @pytest.fixture
@@ -147,3 +149,24 @@ def test_an_installer_that_can_not_be_reached_is_told(
     told = capsys.readouterr().err
     assert "the Pulumi CLI can't be installed from here: no route to host" in told
     assert "server-side apply" in told
+
+
+def test_what_a_mandatory_policy_refuses_is_not_deployed(
+    kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "legacy", "namespace": "voiceassistant-dev"},
+        "spec": {"mtls": {"mode": "PERMISSIVE"}},
+    }
+    declared = [*render.declared("dev"), weak]
+    asked: list[object] = []
+    monkeypatch.setattr(render, "declared", lambda _stack: declared)
+    monkeypatch.setattr(Kubectl, "run", lambda *arguments, **_: asked.append(arguments))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run(monkeypatch, "up", "--stack", "dev", "--kubeconfig", str(kubeconfig)) == 1
+    said = capsys.readouterr().err
+    assert "mandatory policies; nothing was deployed" in said
+    assert "PeerAuthentication voiceassistant-dev/legacy" in said
+    assert asked == []
