@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from components import redis
+from components.gateway_workload import GATEWAY
 from components.rate_limit_workload import NAME as SERVICE
 from components.rate_limit_workload import redis_timeout
-from lab.contracts.arrangements import pods, scaled, stopped
+from lab.contracts.arrangements import pods, scaled, stopped, until_known
 from lab.contracts.contract import CLIENT, Arrangement, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
 from lab.contracts.limits import COUNTED, asked, of_one_tenant, refilled, shared
@@ -170,6 +171,8 @@ def _hanging_redis(data_plane: DataPlane) -> Iterator[None]:
 
 @contextmanager
 def _hanging_service(data_plane: DataPlane) -> Iterator[None]:
+    # A gateway that has not heard of the new instance yet would not wait for it.
+    until_known(data_plane, GATEWAY, SERVICE)
     with stopped(data_plane, pods(data_plane, app=SERVICE)[0], SERVICE):
         yield
 

@@ -175,8 +175,8 @@ def _canary(facts: Facts) -> Iterator[Contract]:
             tuple(
                 Call(
                     CLIENT,
-                    # Addresses and tenants of their own, that no limit is met; ids of their own, that hashing
-                    # inside a subset has something to choose by.
+                    # Addresses and tenants of their own, that no limit is met; ids of their own,
+                    # that hashing inside a subset has something to choose by.
                     facts.api(
                         f"{route.path}/{index}",
                         *facts.bearer(tenant_id=f"canary-{index % 60}", user_id=f"user-{index}"),
