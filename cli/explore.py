@@ -30,6 +30,7 @@ Workload = Annotated[
 InContainer = Annotated[
     str | None, typer.Option("--container", help="Which container; the application by default.")
 ]
+OfLab = Annotated[str, typer.Option("--stack", help="The stack that was deployed to the lab.")]
 Instance = Annotated[int, typer.Option(min=0, help="Which of several pods, from 0.")]
 
 
@@ -89,18 +90,23 @@ def request(
     address: Annotated[
         str, typer.Option(help="The client's address, as the load balancer reports it.")
     ] = "198.18.0.1",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 10.0,
+    stack: OfLab = "dev",
     as_json: Json = False,
     directory: Directory = None,
 ) -> None:
     """Send one request into the mesh; print the answer and what each proxy said about it."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from lab.clients import Clients
     from lab.contracts.contract import Call, Expect
     from lab.contracts.facts import Facts
     from lab.contracts.world import World
+    from lab.errors import LabError
 
-    data_plane = _data_plane(directory)
+    data_plane = _data_plane(directory, stack)
+    if not data_plane.lab.running():
+        raise LabError("the lab does not run; `voicemesh lab start` starts it")
     facts = Facts.of(data_plane)
     sent = [_header(item) for item in header or ()]
     if token:
@@ -110,7 +116,7 @@ def request(
     caller = _caller(data_plane, source)
     if caller.kind == "client":
         sent.append(("x-forwarded-for", address))
-    asked = _request(data_plane, facts, url, method, tuple(sent), data)
+    asked = replace(_request(data_plane, facts, url, method, tuple(sent), data), timeout=timeout)
     world = World(data_plane)
     number = f"by-hand-{os.getpid()}/0"
     with Clients(data_plane.lab) as clients:
@@ -122,7 +128,13 @@ def request(
         typer.echo(json.dumps(asdict(reply), indent=2))
     else:
         _print(reply)
-        _settle(world, number)
+        if any(name.lower() == "user-agent" for name, _ in sent):
+            sys.stderr.write(
+                "# the proxies' lines are found by the User-Agent that this command sends itself;"
+                " see `voicemesh lab logs NAME --container istio-proxy`\n"
+            )
+        else:
+            _settle(world, number)
     if reply.error:
         raise typer.Exit(1)
 
@@ -157,11 +169,15 @@ def _request(
     from lab.contracts.contract import GATEWAY
     from lab.exchange import Request
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        given = parts.port
+    except ValueError as error:
+        raise typer.BadParameter(f"{url!r}: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise typer.BadParameter(f"{url!r} is no http:// or https:// URL")
     path = url.split("://", 1)[1].partition("/")[2]
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = given or (443 if parts.scheme == "https" else 80)
     public = parts.hostname in data_plane.settings.public_hosts
     names = data_plane.catalogue.names
     where = GATEWAY if public else f"service:{parts.hostname}" if parts.hostname in names else None
@@ -216,9 +232,9 @@ def _container(
     return found[instance], containers[name]
 
 
-def _data_plane(directory: Path | None) -> DataPlane:
+def _data_plane(directory: Path | None, stack: str = "dev") -> DataPlane:
     from lab.data_plane import DataPlane
     from lab.directory import DEFAULT
     from lab.lab import Lab
 
-    return DataPlane.of_stack(Lab(directory or DEFAULT), "dev")
+    return DataPlane.of_stack(Lab(directory or DEFAULT), stack)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from lab.contracts.contract import Contract
     from lab.contracts.runner import Outcome
     from lab.data_plane import DataPlane
+
+    Began = Callable[[Contract], None]
+    Run = Callable[[Began], Iterator[Outcome]]
+    """Runs contracts; it is told what to do when one begins."""
 
 READY_SECONDS = 120.0
 
@@ -83,7 +88,7 @@ def verify(
 
 def _in_lab(
     stack: str, only: Sequence[str], directory: Path | None
-) -> tuple[Sequence[Contract], Iterator[Outcome]]:
+) -> tuple[Sequence[Contract], Run]:
     from lab.clients import Clients
     from lab.contracts.all import chosen
     from lab.contracts.facts import Facts
@@ -99,11 +104,11 @@ def _in_lab(
     _deployed(data_plane)
     contracts = _chosen(chosen(facts, only), only)
 
-    def outcomes() -> Iterator[Outcome]:
+    def outcomes(began: Began) -> Iterator[Outcome]:
         with Clients(data_plane.lab) as clients:
-            yield from run(contracts, World(data_plane), clients)
+            yield from run(contracts, World(data_plane), clients, began)
 
-    return contracts, outcomes()
+    return contracts, outcomes
 
 
 def _deployed(data_plane: DataPlane) -> None:
@@ -133,7 +138,7 @@ def _live(
     address: str | None,
     ca: Path | None,
     ports: Mapping[int, int],
-) -> tuple[Sequence[Contract], Iterator[Outcome]]:
+) -> tuple[Sequence[Contract], Run]:
     from lab.contracts import live
     from lab.contracts.all import chosen
     from lab.contracts.facts import Facts
@@ -162,7 +167,7 @@ def _live(
     found = address or live.public_address(context or "", settings.namespaces.mesh)
     gateway = live.Gateway(found, ports)
     live.answering(gateway, settings.api_host, trusted)
-    return safe, live.run(safe, gateway)
+    return safe, partial(live.run, safe, gateway)
 
 
 def _ports(given: Sequence[str]) -> dict[int, int]:
@@ -181,16 +186,24 @@ def _chosen(contracts: Sequence[Contract], only: Sequence[str]) -> Sequence[Cont
     return contracts
 
 
-def _shown(contracts: Sequence[Contract], outcomes: Iterator[Outcome]) -> list[Outcome]:
+def _shown(contracts: Sequence[Contract], run: Run) -> list[Outcome]:
     """Collect outcomes, with progress on standard error."""
     columns = (TextColumn("{task.description:45}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
-    done = []
+    done: list[Outcome] = []
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("contracts", total=len(contracts))
-        for outcome in outcomes:
+        for outcome in run(lambda contract: progress.update(task, description=contract.id)):
             done.append(outcome)
-            progress.update(task, advance=1, description=outcome.contract.id)
-            if not console.is_terminal and not outcome.passed:
-                console.print(f"failed: {outcome.contract.id}", highlight=False)
+            progress.update(task, advance=1)
+            if not console.is_terminal:
+                _say(console, outcome, len(done), len(contracts))
     return done
+
+
+def _say(console: Console, outcome: Outcome, number: int, total: int) -> None:
+    """Progress where nobody sees a bar move: what failed, and how far it is, each tenth."""
+    if not outcome.passed:
+        console.print(f"failed: {outcome.contract.id}", highlight=False)
+    if number * 10 // total > (number - 1) * 10 // total:
+        console.print(f"{number} of {total} contracts tried", highlight=False)

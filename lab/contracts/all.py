@@ -24,6 +24,7 @@ from lab.contracts import (
     paths,
     routing,
     spans,
+    stream_calls,
     streams,
     tenants,
     tokens,
@@ -36,7 +37,7 @@ from lab.contracts.facts import Facts
 
 FAMILIES = (
     *(mtls, access, newcomers, tokens, tenants, user_agents, paths, routing),
-    *(edge, compression, connections, streams, listeners, traffic, balancing, egress),
+    *(edge, compression, connections, streams, stream_calls, listeners, traffic, balancing, egress),
     *(observed, metrics, traces, spans, errors_alone, limits, capacity, outages, drills),
 )
 

@@ -103,6 +103,8 @@ class Expect:
 REFUSED = Expect((0,))
 """No connection, or one that ends without an answer."""
 DENIED = Expect((403,))
+UNAUTHENTICATED = Expect((401,))
+"""A token is presented that is not believed."""
 NOT_REACHED = Expect((0, 403, 404, 502))
 """Kept from the service by some proxy, its own or the caller's."""
 
@@ -128,6 +130,15 @@ class Call:
 
 Judge = Callable[[Sequence[Reply]], str | None]
 """Looks at all replies together; None where the promise holds, else what is wrong."""
+
+
+def both(*judges: Judge) -> Judge:
+    """What is wrong for any of several judges."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        return next((wrong for one in judges if (wrong := one(replies))), None)
+
+    return judge
 
 
 Line = Mapping[str, Any]
@@ -181,6 +192,8 @@ class Tolerance:
     """Their places among the contract's calls."""
     errors: int
     """How many may have come to something else than expected."""
+    to: tuple[Expect, ...] = ()
+    """What those may have come to: what the document says of them. Anything else is not forgiven."""
 
 
 @dataclass(frozen=True)

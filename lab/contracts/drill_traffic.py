@@ -6,14 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
-from lab.contracts.contract import Arrangement, Call, Contract, Incident, Judge, Tolerance
+from lab.contracts.contract import Arrangement, Call, Contract, Expect, Incident, Judge, Tolerance
 from lab.exchange import Reply
 
 LASTS = 13.0
 """Seconds of traffic."""
 _DOCUMENT = "outages.md"
+_AT_ONCE = 5.0
+"""Seconds: half of what clients wait, and more than retries take, on a busy machine too."""
 _RECOVERED = 3.0
 """Seconds until proxies have connected again to what the drill before killed."""
+UNAVAILABLE = Expect((503,), within=_AT_ONCE)
+UNAVAILABLE_CALL = Expect((200,), grpc="UNAVAILABLE", within=_AT_ONCE)
+"""A 503 that comes at once, and what it is to a gRPC client."""
+BROKEN = Expect((0,))
+BROKEN_CALL = Expect((200,), grpc="UNAVAILABLE")
+"""No connection, or one that broke; a gRPC client says of both that the server is unavailable."""
 _DEVIATIONS = 4.5
 """Standard deviations that chance is allowed: once in 150,000 runs it is more."""
 
@@ -46,6 +54,8 @@ class Errors:
     """Streams whose name has this in it; all where empty."""
     under_way: float = 0.0
     """Seconds that a call takes, where only calls under way at one moment may fail."""
+    to: tuple[Expect, ...] = (UNAVAILABLE, UNAVAILABLE_CALL)
+    """What a call may come to in the place of its answer."""
 
     def include(self, stream: Stream, call: Call) -> bool:
         """Whether a call of a stream may be one of them."""
@@ -79,7 +89,7 @@ def drill(
             places = range(len(calls), len(calls) + len(group))
             what = f"{stream.what} while it was away" if may else stream.what
             most = may.most(len(group), stream.each_second) if may else 0
-            tolerated.append(Tolerance(what, places, most))
+            tolerated.append(Tolerance(what, places, most, may.to if may else ()))
             calls += group
     # Calls that are under way at one moment may by chance all be at another pod.
     certain = errors and not any(one.under_way for one in errors)

@@ -35,7 +35,14 @@ from lab.contracts.contract import (
     Incident,
 )
 from lab.contracts.contract import service as through
-from lab.contracts.drill_traffic import LASTS, Errors, Stream, drill
+from lab.contracts.drill_traffic import (
+    BROKEN,
+    BROKEN_CALL,
+    LASTS,
+    Errors,
+    Stream,
+    drill,
+)
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
 from lab.errors import LabError
@@ -52,6 +59,7 @@ it; the document says where they come from."""
 _SLOW = 1.0
 """Seconds that a slow request takes."""
 _USERS = 20
+_BROKEN = (BROKEN, BROKEN_CALL)
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -101,8 +109,8 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         " connections fail for at most three seconds, about half of them.",
         [*_streams(facts, one), *_at_gateways(facts)],
         Incident(_gateway_killed(0), _BEGINS),
-        Errors(0, _BEGINS, of="through the killed"),
-        Errors(_BEGINS - 0.5, _BEGINS + _BALANCED, 0.5, of="at the gateway"),
+        Errors(0, _BEGINS, of="through the killed", to=_BROKEN),
+        Errors(_BEGINS - 0.5, _BEGINS + _BALANCED, 0.5, of="at the gateway", to=_BROKEN),
     )
     yield _back(facts)
 
@@ -116,7 +124,7 @@ def _back(facts: Facts) -> Contract:
         "A killed gateway serves again within eight seconds, without anyone's help.",
         [Stream("requests at the killed one", lambda _: call, 4)],
         Incident(_gateway_killed(1), _BEGINS),
-        Errors(_BEGINS - 0.5, _BEGINS + _RESTARTED),
+        Errors(_BEGINS - 0.5, _BEGINS + _RESTARTED, to=_BROKEN),
     )
 
 

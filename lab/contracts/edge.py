@@ -8,6 +8,8 @@ from dataclasses import replace
 from components.edge.headers import REMOVED, security_headers
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
+from lab.contracts.reached import refused_at_gateway
+from lab.contracts.ways_in import others
 from lab.exchange import Reply, Request
 from model.service import Route, Service
 from model.values import seconds
@@ -40,6 +42,16 @@ def _kinds_of_answer(facts: Facts) -> Iterator[tuple[Request, int]]:
     size = facts.settings.edge.bodies.limit + 1
     yield facts.api("/api/v1/users/1", *facts.bearer(), method="POST", body_size=size), 413
     yield _http1(facts, facts.api("/health", ("x_underscore", "1"))), 400
+    # Said by the services themselves: the codes that a client sees most.
+    for code in (302, 404, 500, 503):
+        yield facts.api(f"/health?codes={code}"), code
+    for way in others(facts):
+        for sent, expect in (
+            (facts.bearer(), way.served),
+            ((), way.denied),
+            ((("authorization", "Bearer wrong"),), way.unauthenticated),
+        ):
+            yield way.ask(*sent), expect.status[0]
 
 
 def _http1(facts: Facts, request: Request) -> Request:
@@ -224,6 +236,7 @@ def _bodies(facts: Facts) -> Iterator[Contract]:
         " reaches no service; one of exactly that size passes.",
         DOCUMENT,
         at_limit(False, bodies.limit),
+        watch=refused_at_gateway,
     )
     yield Contract(
         "body.upload",

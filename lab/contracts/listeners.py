@@ -11,7 +11,7 @@ from components.gateway_workload import GATEWAY, GATEWAY_SELECTOR
 from lab.contracts.arrangements import applied, until_in_force
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Incident, Judge
 from lab.contracts.facts import Facts
-from lab.contracts.streams import open_requests, streaming
+from lab.contracts.stream_requests import open_requests, streaming
 from lab.data_plane import DataPlane
 from lab.exchange import Reply
 from model.values import seconds

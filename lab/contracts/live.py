@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,9 +52,14 @@ class Gateway:
         return f"{self.address}:{self.ports.get(port, port)}"
 
 
-def run(contracts: Sequence[Contract], gateway: Gateway) -> Iterator[Outcome]:
+def run(
+    contracts: Sequence[Contract],
+    gateway: Gateway,
+    began: Callable[[Contract], None] = lambda _: None,
+) -> Iterator[Outcome]:
     """Run contracts against a gateway."""
     for contract in contracts:
+        began(contract)
         yield judged(contract, sent(contract, lambda calls: asyncio.run(_send(calls, gateway))))
 
 

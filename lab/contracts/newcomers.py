@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from components import redis
 from components.rate_limit_workload import GRPC_PORT, HTTP_PORT
 from components.rate_limit_workload import NAME as RATE_LIMIT
 from lab.contracts.access import account, http_port
@@ -23,7 +24,7 @@ from lab.contracts.contract import (
 from lab.contracts.contract import service as through
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
-from lab.exchange import Request
+from lab.exchange import Reply, Request
 from model.access import Catalogue
 from model.service import Service
 
@@ -37,6 +38,7 @@ _SENTENCE = "What no policy allows is denied, for every workload in the mesh."
 def contracts(facts: Facts) -> Iterator[Contract]:
     """Of the family `access` what is about no service."""
     yield from _rate_limit(facts)
+    yield from _redis(facts)
     yield from _newcomer(facts)
 
 
@@ -65,6 +67,35 @@ def _rate_limit(facts: Facts) -> Iterator[Contract]:
             Call(PLAIN, page, REFUSED),
         ),
     )
+
+
+def _redis(facts: Facts) -> Iterator[Contract]:
+    """By its name, through the callers' proxies; and past them, as a pod without one would."""
+    spoken = Request(
+        redis.address(facts.settings.rate_limits.redis, facts.settings.namespaces),
+        redis.NAME, kind="bytes", messages=("PING\r\nQUIT\r\n",), timeout=5.0,
+    )  # fmt: skip
+    yield Contract(
+        "access.redis",
+        "no service's proxy knows a way to Redis, and without its password Redis does nothing for"
+        " anybody",
+        "edge.md",
+        (
+            *(Call(through(one.name), spoken, REFUSED) for one in facts.catalogue.services),
+            # Redis speaks no HTTP, so that its answer has no status either.
+            Call(PLAIN, spoken, REFUSED),
+        ),
+        _asked_for_password,
+    )
+
+
+def _asked_for_password(replies: Sequence[Reply]) -> str | None:
+    *services, stranger = (reply.body for reply in replies)
+    if any(services):
+        return f"a service was answered by Redis: {next(filter(None, services))!r}"
+    if not stranger.startswith("-NOAUTH"):
+        return f"Redis answered {stranger!r} to somebody without a password"
+    return None
 
 
 def _newcomer(facts: Facts) -> Iterator[Contract]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from components.gateway_workload import GATEWAY
 from components.mesh_config import access_log_fields
-from components.request_fields import MODEL_HEADER, TOKENS_HEADER
+from components.request_fields import (
+    CONVERSATION_HEADER,
+    MODEL_HEADER,
+    SESSION_HEADER,
+    TOKENS_HEADER,
+)
 from lab.contracts.contract import CLIENT, DENIED, Call, Contract, Expect, Recorded, Watch
 from lab.contracts.facts import TENANT, USER, Facts
 from lab.exchange import Reply
@@ -179,7 +185,11 @@ def _access_log(facts: Facts) -> Iterator[Contract]:
         " what came of it; fields without a value are left out.",
         "telemetry.md",
         (
-            Call(CLIENT, facts.api("/api/v1/notification/1?token=secret", *facts.bearer()), _OK),
+            Call(
+                CLIENT,
+                facts.api("/api/v1/notification/1?token=secret", *facts.bearer(), *_CONVERSATION),
+                _OK,
+            ),
             Call(CLIENT, facts.api("/api/v1/users/1"), Expect((403,))),
         ),
         watch=_logged(facts),
@@ -233,6 +243,7 @@ def _access_log(facts: Facts) -> Iterator[Contract]:
 
 
 _OK = Expect((200,))
+_CONVERSATION = ((SESSION_HEADER, "session-1"), (CONVERSATION_HEADER, "conversation-1"))
 _PUBLIC, _PRIVATE = "198.19.250.1", "10.9.8.7"
 _EMPTY = ("-", "", None)
 
@@ -276,7 +287,14 @@ def _logged(facts: Facts) -> Watch:
     always = {
         "log", "time", "cluster", "request_id", "method", "authority", "path", "protocol", "route",
         "code", "code_details", "bytes_received", "bytes_sent", "duration_ms", "forwarded_for",
-        "peer_address", "user_agent",
+        "peer_address", "user_agent", "trace_id", "client_address", "tls_version", "server_name",
+        "upstream_host", "upstream_cluster", "upstream_ms",
+    }  # fmt: skip
+    control_plane, mesh = facts.settings.control_plane, facts.settings.namespaces.mesh
+    gateway = f"spiffe://{control_plane.trust_domain}/ns/{mesh}/sa/{GATEWAY}"
+    who = {
+        "tenant_id": TENANT, "user_id": USER, "session_id": "session-1",
+        "conversation_id": "conversation-1",
     }  # fmt: skip
 
     def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
@@ -296,10 +314,13 @@ def _logged(facts: Facts) -> Watch:
                 return f"{line['proxy']}: the line has {', '.join(empty)} without a value"
             if strange := sorted(line.keys() - known - {"proxy"}):
                 return f"{line['proxy']}: the line has {', '.join(strange)} as well"
-            if (line.get("tenant_id"), line.get("user_id")) != (TENANT, USER):
-                return (
-                    f"{line['proxy']}: tenant {line.get('tenant_id')}, user {line.get('user_id')}"
-                )
+            # A client has no certificate; the service's caller is the gateway.
+            caller = None if str(line["proxy"]).startswith(GATEWAY) else gateway
+            for name, value in {**who, "peer": caller}.items():
+                if line.get(name) != value:
+                    return f"{line['proxy']}: {name} is {line.get(name)}, must be {value}"
+        if len({line["trace_id"] for line in passed}) != 1:
+            return "gateway and service logged different traces"
         if len({line["request_id"] for line in passed}) != 1:
             return "gateway and service logged different request ids"
         if [line["code"] for line in refused] != [403]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from components import redis
+from components.edge.headers import security_headers
 from components.gateway_workload import GATEWAY
 from components.rate_limit_workload import NAME as SERVICE
 from components.rate_limit_workload import redis_timeout
@@ -14,6 +16,7 @@ from lab.contracts.contract import CLIENT, Arrangement, Call, Contract, Expect, 
 from lab.contracts.facts import Facts
 from lab.contracts.limits import COUNTED, asked, of_one_tenant, refilled, shared
 from lab.contracts.routing import rights
+from lab.contracts.ways_in import others
 from lab.data_plane import DataPlane
 from lab.exchange import Reply
 from model.values import seconds
@@ -47,12 +50,17 @@ def contracts(facts: Facts) -> Iterator[Contract]:
 
 
 def _away(facts: Facts, name: str, away: Arrangement) -> Iterator[Contract]:
+    secure = tuple(security_headers(facts.settings.edge, encrypted=True).items())
     yield Contract(
         f"outage.closed.{name}",
         "A route in `closedOnFailure` answers 503 while its limits can't be asked for.",
         DOCUMENT,
         tuple(
-            Call(CLIENT, facts.api(path, *facts.bearer(), method=method), Expect((503,)))
+            Call(
+                CLIENT,
+                facts.api(path, *facts.bearer(), method=method),
+                Expect((503,), headers=secure),
+            )
             for path in facts.settings.rate_limits.closed_on_failure
             for method in ("GET", "POST")
         ),
@@ -78,21 +86,8 @@ def _open(facts: Facts) -> Iterator[Call]:
                 facts.api(route.path, *rights(facts, route, method), method=method),
                 Expect((200,), served_by=one.name, headers=_UNCOUNTED),
             )
-    for one in facts.catalogue.services:
-        for socket in one.websockets:
-            yield Call(
-                CLIENT,
-                facts.websocket(socket.path, *facts.bearer()),
-                Expect((101,), served_by=one.name, headers=_UNCOUNTED),
-            )
-        for grpc in one.grpc:
-            if one.port(grpc.port).protocol == "grpc":
-                # The echo server has no such service, and says so itself.
-                yield Call(
-                    CLIENT,
-                    facts.grpc(f"/{grpc.name}/Get", *facts.bearer()),
-                    Expect((200,), grpc="UNIMPLEMENTED"),
-                )
+    for way in others(facts):
+        yield Call(CLIENT, way.ask(*facts.bearer()), replace(way.served, headers=_UNCOUNTED))
 
 
 def _flood(facts: Facts, name: str, away: Arrangement) -> Contract:

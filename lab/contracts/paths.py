@@ -8,6 +8,7 @@ from functools import partial
 
 from lab.contracts.contract import CLIENT, DENIED, GATEWAY, NOT_REACHED, Call, Contract, Expect
 from lab.contracts.facts import Facts
+from lab.contracts.reached import refused_at_gateway
 from lab.exchange import Reply, Request, Tls
 
 DOCUMENT = "security.md"
@@ -38,6 +39,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         ),
         partial(_stayed_public, public),
         safe=True,
+        watch=refused_at_gateway,
     )
     readable = [
         (one, route, method)
@@ -80,6 +82,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
                 route.path[:-1],
             )
         ),
+        watch=refused_at_gateway,
     )
     yield Contract(
         "path.internal",
@@ -92,6 +95,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for path in (f"/{name}", f"/{name}/x", f"//{name}", f"/x/../{name}")
             for sent in ((), facts.bearer())
         ),
+        watch=refused_at_gateway,
     )
     yield Contract(
         "method.unserved",
@@ -104,6 +108,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE")
             if method not in route.methods
         ),
+        watch=refused_at_gateway,
     )
     yield from _tls(facts)
 

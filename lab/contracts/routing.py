@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
+from lab.contracts.reached import refused_at_gateway
+from lab.contracts.ways_in import methods, sockets
 from lab.exchange import Reply
 from model.service import Route
 
@@ -61,22 +63,13 @@ def contracts(facts: Facts) -> Iterator[Contract]:
                 "identity-service",
             )
         ),
+        watch=refused_at_gateway,
     )
     yield Contract(
         "route.grpc",
         "A gRPC service is reached by its full name on the gRPC host.",
         DOCUMENT,
-        tuple(
-            # The echo server has no such service, and says so itself: that is how we know.
-            Call(
-                CLIENT,
-                facts.grpc(f"/{grpc.name}/Get", *facts.bearer()),
-                Expect((200,), grpc="UNIMPLEMENTED"),
-            )
-            for one in facts.catalogue.services
-            for grpc in one.grpc
-            if one.port(grpc.port).protocol == "grpc"
-        ),
+        tuple(Call(CLIENT, way.ask(*facts.bearer()), way.served) for way in methods(facts)),
         _said_by_server,
     )
     yield Contract(
@@ -93,32 +86,22 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         ),
         _said_by_gateway,
     )
-    sockets = [(one, ws) for one in facts.catalogue.services for ws in one.websockets]
+    elsewhere = (settings.api_host, settings.grpc_host)
     yield Contract(
         "route.websocket",
         "A WebSocket path is upgraded on the WebSocket host and nowhere else.",
         DOCUMENT,
-        tuple(
-            Call(
-                CLIENT,
-                facts.websocket(ws.path, *facts.bearer()),
-                Expect((101,), served_by=one.name),
-            )
-            for one, ws in sockets
-        )
+        tuple(Call(CLIENT, way.ask(*facts.bearer()), way.served) for way in sockets(facts))
         + tuple(
             Call(
                 CLIENT,
-                replace(
-                    facts.websocket(ws.path, *facts.bearer()),
-                    authority=host,
-                    tls=facts.tls(host),
-                ),
+                replace(way.ask(*facts.bearer()), authority=host, tls=facts.tls(host)),
                 Expect((403, 404)),
             )
-            for _, ws in sockets
-            for host in (settings.api_host, settings.grpc_host)
+            for way in sockets(facts)
+            for host in elsewhere
         ),
+        watch=refused_at_gateway,
     )
 
 

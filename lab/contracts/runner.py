@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from lab.clients import Clients
@@ -54,6 +54,8 @@ class Outcome:
     """What came back, in short."""
     errors: tuple[Errors, ...] = ()
     """Where calls may fail: how many did, of each kind of calls."""
+    tried: bool = True
+    """False where the lab could not send or judge the calls."""
 
     @property
     def passed(self) -> bool:
@@ -72,26 +74,38 @@ def run(
     What the mesh wrote down about a contract is looked at while the next one runs, and a `patient`
     contract waits for its answers beside the others, but for those with an incident; so nothing
     that sends much, counts or measures runs beside another that does. A contract whose state isn't
-    reached, or whose calls get no end, has failed.
-
-    Raises:
-        LabError: the mesh could not be made as before after a contract.
+    reached, or whose calls get no end, has failed. Where the mesh can't be made as before, the last
+    contract of that state has failed, and what would come after it is not tried.
     """
+    broken: LabError | None = None
     with ThreadPoolExecutor(_BESIDE) as pool:
         for arrangement, together in groupby(contracts, key=lambda contract: contract.arrangement):
-            with ExitStack() as state:
+            if broken:
+                yield from (untried(one, broken, 0.0) for one in together)
+                continue
+            last: Outcome | None = None
+            try:
+                with ExitStack() as state:
+                    if arrangement:
+                        start = time.monotonic()
+                        try:
+                            state.enter_context(arrangement(world.data_plane))
+                        except LabError as error:
+                            seconds = time.monotonic() - start
+                            yield from (untried(one, error, seconds) for one in together)
+                            continue
+                    world.look()
+                    for outcome in _run_together(together, world, clients, pool, began):
+                        if last:
+                            yield last
+                        last = outcome
                 if arrangement:
-                    start = time.monotonic()
-                    try:
-                        state.enter_context(arrangement(world.data_plane))
-                    except LabError as error:
-                        seconds = time.monotonic() - start
-                        yield from (untried(one, error, seconds) for one in together)
-                        continue
-                world.look()
-                yield from _run_together(together, world, clients, pool, began)
-            if arrangement:
-                world.look()
+                    world.look()
+            except LabError as error:
+                broken = LabError(f"the mesh could not be made as before: {error}")
+                last = replace(last, problems=(*last.problems, str(broken))) if last else None
+            if last:
+                yield last
 
 
 def _run_together(
@@ -194,7 +208,7 @@ def sent(contract: Contract, send: Callable[[Sequence[Call]], list[Reply]]) -> S
 def untried(contract: Contract, error: Exception, seconds: float) -> Outcome:
     """What is said of a contract that the lab could not try to the end."""
     why = str(error) or type(error).__name__
-    return Outcome(contract, (f"could not be tried: {why}",), 0, seconds, "")
+    return Outcome(contract, (f"could not be tried: {why}",), 0, seconds, "", tried=False)
 
 
 def inspected(contract: Contract, data_plane: DataPlane) -> Outcome:
@@ -229,6 +243,7 @@ def judged(
         for one, found in zip(contract.tolerated, errors, strict=True)
         if found.failed <= found.allowed
         for index in one.calls
+        if any(kind.unmet(replies[index]) is None for kind in one.to)
     }
     problems = [(index, problem) for index, problem in problems if index not in forgiven]
     told = [str(found) for found in errors if found.failed > found.allowed]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, ip_network
 
+from components.gateway_workload import GATEWAY
 from lab.contracts.access import http_port
 from lab.contracts.contract import (
     CLIENT,
@@ -14,9 +16,12 @@ from lab.contracts.contract import (
     Contract,
     Expect,
     Recorded,
+    Watch,
     service,
 )
 from lab.contracts.facts import TENANT, USER, Facts
+from lab.contracts.reached import refused_at_gateway
+from lab.contracts.ways_in import methods, others, sockets
 from lab.exchange import Reply, Request
 
 DOCUMENT = "security.md"
@@ -71,7 +76,23 @@ def _tenant(facts: Facts) -> Iterator[Contract]:
             )
             for one, route in readable
             for sent in ((), spoofed)
+        )
+        + tuple(
+            Call(CLIENT, way.ask(*facts.bearer(), *sent), replace(way.served, seen=claims))
+            for way in sockets(facts)
+            for sent in ((), spoofed)
         ),
+    )
+    yield Contract(
+        "tenant.claims-grpc",
+        sentence,
+        DOCUMENT,
+        tuple(
+            Call(CLIENT, way.ask(*facts.bearer(), *sent), way.served)
+            for way in methods(facts)
+            for sent in ((), spoofed)
+        ),
+        watch=_logged_as(TENANT, USER),
     )
     yield Contract(
         "tenant.spoofed-without-token",
@@ -81,6 +102,7 @@ def _tenant(facts: Facts) -> Iterator[Contract]:
             Call(CLIENT, facts.api(f"{route.path}/1", *spoofed, method=method[route.path]), DENIED)
             for _, route in readable
         )
+        + tuple(Call(CLIENT, way.ask(*spoofed), way.denied) for way in others(facts))
         + tuple(
             Call(
                 CLIENT,
@@ -110,6 +132,11 @@ def _tenant(facts: Facts) -> Iterator[Contract]:
             )
             for _, route in readable
             for sent in ((), spoofed[:1])
+        )
+        + tuple(
+            Call(CLIENT, way.ask(*facts.bearer(**{names.tenant.claim: None}), *sent), way.denied)
+            for way in others(facts)
+            for sent in ((), spoofed[:1])
         ),
     )
     yield Contract(
@@ -133,6 +160,23 @@ def _tenant(facts: Facts) -> Iterator[Contract]:
             )
         ),
     )
+
+
+def _logged_as(tenant: str, user: str) -> Watch:
+    """The service's own proxy saw these headers: a gRPC answer does not show what it saw."""
+
+    def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
+        for lines in recorded.lines:
+            behind = [line for line in lines if not str(line["proxy"]).startswith(GATEWAY)]
+            if not behind:
+                return "a call is in no service's log"
+            for line in behind:
+                told = (line.get("tenant_id"), line.get("user_id"))
+                if told != (tenant, user):
+                    return f"{line['proxy']} saw tenant {told[0]} and user {told[1]}"
+        return None
+
+    return watch
 
 
 def _inside(name: str, port: int, headers: tuple[Header, ...]) -> Request:
@@ -173,7 +217,7 @@ def _roles(facts: Facts) -> Iterator[Contract]:
         sentence,
         DOCUMENT,
         tuple(calls),
-        watch=_refused_at_gateway,
+        watch=refused_at_gateway,
     )
     yield Contract(
         "role.service",
@@ -188,16 +232,6 @@ def _roles(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         tuple(elsewhere),
     )
-
-
-def _refused_at_gateway(replies: Sequence[Reply], recorded: Recorded) -> str | None:
-    for reply, lines in zip(replies, recorded.lines, strict=True):
-        passed = [line["proxy"] for line in lines if "ingressgateway" not in line["proxy"]]
-        if reply.status == 403 and passed:
-            return f"a request that the gateway must refuse came to {', '.join(passed)}"
-        if not lines:
-            return "a request is in no log"
-    return None
 
 
 def _past_gateway(facts: Facts) -> Iterator[Call]:
@@ -224,6 +258,26 @@ def _inside_address(cidr: str) -> str:
     network = ip_network(cidr)
     assert isinstance(network, IPv4Network)
     return str(network[7])
+
+
+def _with(request: Request, *headers: Header) -> Request:
+    return replace(request, headers=(*request.headers, *headers))
+
+
+def _lines(request: Request, last: str) -> Request:
+    """The same with a second line of X-Forwarded-For, as a balancer may add its entry."""
+    return _with(request, ("x-forwarded-for", last))
+
+
+def _claimed(address: str) -> tuple[Header, ...]:
+    """Other headers in which proxies tell an address."""
+    return (
+        ("x-real-ip", address),
+        ("true-client-ip", address),
+        ("forwarded", f"for={address}"),
+        ("x-envoy-external-address", address),
+        ("x-envoy-internal", "true"),
+    )
 
 
 def _addresses(facts: Facts) -> Iterator[Contract]:
@@ -255,6 +309,10 @@ def _addresses(facts: Facts) -> Iterator[Contract]:
                 DENIED,
             ),
             Call(CLIENT, ask("198.18.200.1"), Expect((200,))),
+            *(
+                Call(CLIENT, way.ask(*facts.bearer(), ("x-forwarded-for", denied)), way.denied)
+                for way in others(facts)
+            ),
         ),
     )
     if trusted != 1:
@@ -281,5 +339,22 @@ def _addresses(facts: Facts) -> Iterator[Contract]:
             Call(CLIENT, forged(f"{admin}, 198.18.200.3"), DENIED),
             Call(CLIENT, forged(f"{admin}, {admin}, 198.18.200.3"), DENIED),
             Call(CLIENT, forged(f"198.18.200.3, {admin}"), Expect((200,))),
+            # Written in odd ways, in several lines, as IPv6, or as no address at all.
+            *(
+                Call(CLIENT, forged(f"{odd}{between}198.18.200.4"), DENIED)
+                for odd in (f"{admin}:80", f"::ffff:{admin}", "2001:db8::1", "unknown", "", "%00")
+                for between in (",", ", ", " ,\t")
+            ),
+            *(
+                Call(CLIENT, _lines(forged(first), last), DENIED)
+                for first, last in ((admin, "198.18.200.5"), (f"{admin}, {admin}", "198.18.200.5"))
+            ),
+            Call(CLIENT, _lines(ask("198.18.200.6"), denied), DENIED),
+            # An address that is none is nobody's: not the administrators'.
+            *(
+                Call(CLIENT, forged(f"{admin}, {odd}"), DENIED)
+                for odd in ("unknown", "", f"{admin}.", f"{admin}/32", "localhost")
+            ),
+            Call(CLIENT, _with(forged("198.18.200.7"), *_claimed(admin)), DENIED),
         ),
     )

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from joserfc.jwk import RSAKey
 
-from lab.contracts.contract import CLIENT, DENIED, Call, Contract, Expect
+from lab.contracts.contract import CLIENT, DENIED, UNAUTHENTICATED, Call, Contract, Expect
 from lab.contracts.facts import Facts
+from lab.contracts.ways_in import others, sockets
 from lab.exchange import Request
 
 DOCUMENT = "security.md"
@@ -18,7 +19,6 @@ _BAD = (
     "A token that is expired, not yet valid, signed by another key, unsigned, or from an unlisted"
     " issuer is refused with 401."
 )
-UNAUTHENTICATED = Expect((401,))
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -40,11 +40,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for service in facts.catalogue.services
             for grpc in service.grpc
         )
-        + tuple(
-            Call(CLIENT, facts.websocket(ws.path), DENIED)
-            for service in facts.catalogue.services
-            for ws in service.websockets
-        ),
+        + tuple(Call(CLIENT, way.ask(), way.denied) for way in sockets(facts)),
         safe=True,
     )
     bad = dict(_bad_tokens(facts))
@@ -54,13 +50,13 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         "jwt.audience",
         "A token for another audience is refused with 403.",
         DOCUMENT,
-        (Call(CLIENT, _ask(facts, facts.token(aud="another")), DENIED),),
+        tuple(_denied(facts, facts.token(aud="another"))),
     )
     yield Contract(
         "jwt.no-subject",
         "A token without a subject is refused with 403.",
         DOCUMENT,
-        (Call(CLIENT, _ask(facts, facts.token(sub=None)), DENIED),),
+        tuple(_denied(facts, facts.token(sub=None))),
     )
     yield Contract(
         "jwt.issuers",
@@ -74,6 +70,15 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             )
             for number, issuer in enumerate(facts.settings.authentication.issuers)
             for audience in issuer.audiences
+        )
+        + tuple(
+            Call(
+                CLIENT,
+                way.ask(*facts.bearer(issuer=number, aud=issuer.audiences[0])),
+                way.served,
+            )
+            for number, issuer in enumerate(facts.settings.authentication.issuers)
+            for way in others(facts)
         ),
     )
     yield Contract(
@@ -115,8 +120,23 @@ def _refused(facts: Facts, name: str, token: str) -> Contract:
         f"jwt.{name}",
         _BAD,
         DOCUMENT,
-        tuple(Call(CLIENT, place, UNAUTHENTICATED) for place in places),
+        tuple(Call(CLIENT, place, UNAUTHENTICATED) for place in places)
+        + tuple(
+            Call(CLIENT, way.ask(_authorization(token)), way.unauthenticated)
+            for way in others(facts)
+        ),
     )
+
+
+def _denied(facts: Facts, token: str) -> Iterator[Call]:
+    """A token that is believed and not enough, at every way in."""
+    for _, route in facts.catalogue.exposures:
+        if route.access == "token":
+            method = (route.methods or ("GET",))[0]
+            asked = facts.api(f"{route.path}/1", _authorization(token), method=method)
+            yield Call(CLIENT, asked, DENIED)
+    for way in others(facts):
+        yield Call(CLIENT, way.ask(_authorization(token)), way.denied)
 
 
 def _bad_tokens(facts: Facts) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from model.values import seconds
 DOCUMENT = "traffic.md"
 _SHORT = 10
 """Seconds of the longest timeout that a contract waits for."""
-_DRAWN = 600
+_DRAWN, _FEWER = 600, 300
 _DEVIATIONS = 4.5
 """Standard deviations that chance is allowed: once in 150,000 runs it is more."""
 
@@ -168,26 +168,19 @@ def _canary(facts: Facts) -> Iterator[Contract]:
         one = next(one for one in facts.catalogue.services if one.name == name)
         versions = {subset.name: subset.version for subset in one.subsets}
         route = next(route for route in one.routes if route.access == "token")
-        yield Contract(
-            f"canary.{name}",
-            "Traffic is divided by the weights of the environment.",
-            DOCUMENT,
-            tuple(
-                Call(
-                    CLIENT,
-                    # Addresses and tenants of their own, that no limit is met; ids of their own,
-                    # that hashing inside a subset has something to choose by.
-                    facts.api(
-                        f"{route.path}/{index}",
-                        *facts.bearer(tenant_id=f"canary-{index % 60}", user_id=f"user-{index}"),
-                        ("x-forwarded-for", facts.many_clients(index)),
-                    ),
-                    Expect((200,), served_by=name),
-                )
-                for index in range(_DRAWN)
-            ),
-            _divided({versions[subset]: weight for subset, weight in split.weights.items()}),
-        )
+        weights = {versions[subset]: weight for subset, weight in split.weights.items()}
+        for where, calls in (
+            ("", _drawn_outside(facts, one, route, "GET", _DRAWN)),
+            (".writes", _drawn_outside(facts, one, route, "POST", _FEWER)),
+            (".inside", _drawn_inside(facts, one)),
+        ):
+            yield Contract(
+                f"canary.{name}{where}",
+                "Traffic is divided by the weights of the environment.",
+                DOCUMENT,
+                tuple(calls),
+                _divided(weights),
+            )
         marks = [
             ((cohort.header, cohort.value), cohort.subset)
             if cohort.header
@@ -219,6 +212,29 @@ def _canary(facts: Facts) -> Iterator[Contract]:
                     )
                 ),
             )
+
+
+def _drawn_outside(
+    facts: Facts, one: Service, route: Route, method: str, number: int
+) -> Iterator[Call]:
+    """Requests of clients, none of whom meets a limit."""
+    for index in range(number):
+        # Ids of their own, that hashing inside a subset has something to choose by.
+        bearer = facts.bearer(tenant_id=f"canary-{index % 60}", user_id=f"user-{index}")
+        request = facts.api(
+            f"{route.path}/{index}",
+            *bearer,
+            ("x-forwarded-for", facts.many_clients(index)),
+            method=method,
+        )
+        yield Call(CLIENT, request, Expect((200,), served_by=one.name))
+
+
+def _drawn_inside(facts: Facts, one: Service) -> Iterator[Call]:
+    """Requests of another service, reads and writes by turns."""
+    for index in range(_FEWER):
+        caller, request = _inside(facts, one, f"draw={index}", ("GET", "POST")[index % 2])
+        yield Call(service(caller), request, Expect((200,), served_by=one.name))
 
 
 def _with(request: Request, header: str, value: str) -> Request:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lab.contracts.contract import CLIENT, DENIED, Call, Contract, Expect
 from lab.contracts.facts import Facts
+from lab.contracts.ways_in import others
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -25,6 +26,11 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for name in denied
             for text in (name, name.upper(), f"Mozilla/5.0 ({name.title()}/1.7)", f"x{name}x")
             for headers in ((wrong,), facts.bearer())
+        )
+        + tuple(
+            Call(CLIENT, way.ask(wrong, ("user-agent", name)), way.denied)
+            for way in others(facts)
+            for name in denied
         )
         + (
             Call(CLIENT, facts.api(path, wrong), Expect((401,))),

@@ -109,6 +109,11 @@ def _callee_forgotten(objects: Objects) -> None:
     hosts.remove(f"./knowledge-service.{_APPS}.svc.cluster.local")
 
 
+def _redis_known(objects: Objects) -> None:
+    hosts = _sidecar(objects, "analytics-service")["egress"][0]["hosts"]
+    hosts.append("*/ratelimit-redis.voiceassistant-infra.svc.cluster.local")
+
+
 def _allow_any(objects: Objects) -> None:
     _sidecar(objects, "indexing-service")["outboundTrafficPolicy"]["mode"] = "ALLOW_ANY"
 
@@ -192,9 +197,15 @@ MUTATIONS = (
         _callee_forgotten,
     ),
     Mutation(
+        "access.redis-known",
+        "a service's proxy knows the way to Redis",
+        ("access.redis",),
+        _redis_known,
+    ),
+    Mutation(
         "egress.allow-any",
         "one service's proxy lets everything out (ALLOW_ANY)",
-        ("egress.undeclared", "egress.declared", "access.conversation-service"),
+        ("egress.undeclared", "egress.declared", "access.conversation-service", "access.redis"),
         _allow_any,
     ),
     Mutation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +40,13 @@ def _any_method(objects: Objects) -> None:
     for route in named(objects, "VirtualService", "analytics-service")["spec"]["http"]:
         for match in route["match"]:
             del match["method"]
+
+
+def _any_method_at_gateway(objects: Objects) -> None:
+    """The service's own policy still refuses."""
+    own = copy.deepcopy(policy(objects, "analytics-service-gateway")["spec"])
+    _any_method(objects)
+    policy(objects, "analytics-service-gateway")["spec"] = own
 
 
 def _server(objects: Objects, name: str) -> Object:
@@ -205,6 +213,12 @@ MUTATIONS = (
         "a route that serves GET alone takes every method",
         ("method.unserved",),
         _any_method,
+    ),
+    Mutation(
+        "method.at-service-alone",
+        "the gateway leaves it to a service to refuse methods",
+        ("method.unserved",),
+        _any_method_at_gateway,
     ),
     Mutation(
         "tls.old",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+from components.edge.rate_limits import LOCAL
 from tests.lab.mutations.edge import patches, routes, without_routes
-from tests.lab.mutations.mutation import Mutation, Object, Objects
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named
+
+_TEN_TIMES = {"max_tokens": 3000, "tokens_per_fill": 3000}
 
 
 def _local(objects: Objects) -> list[Object]:
@@ -18,7 +21,7 @@ def _local(objects: Objects) -> list[Object]:
 def _higher(objects: Objects) -> None:
     for limit in _local(objects):
         for bucket in (limit, *limit["descriptors"]):
-            bucket["token_bucket"] |= {"max_tokens": 3000, "tokens_per_fill": 3000}
+            bucket["token_bucket"] |= _TEN_TIMES
 
 
 def _mask(prefix: str, length: int) -> Callable[[Objects], None]:
@@ -54,6 +57,28 @@ def _no_headers(objects: Objects) -> None:
         del value["typed_config"]["enable_x_ratelimit_headers"]
 
 
+def _websocket_higher(objects: Objects) -> None:
+    """A route's own flood limit takes the place of the host's."""
+    (limit,) = _local(objects)
+    own = copy.deepcopy(limit)
+    for bucket in (own, *own["descriptors"]):
+        bucket["token_bucket"] |= _TEN_TIMES
+    patch = copy.deepcopy(named(objects, "EnvoyFilter", "edge-stream-timeouts"))
+    route = {"name": "conversation-service.ws.conversation.websocket"}
+    patch["metadata"]["name"] = "debug-flood"
+    patch["spec"]["configPatches"] = [
+        {
+            "applyTo": "HTTP_ROUTE",
+            "match": {"context": "GATEWAY", "routeConfiguration": {"vhost": {"route": route}}},
+            "patch": {
+                "operation": "MERGE",
+                "value": {"typed_per_filter_config": {LOCAL: own}},
+            },
+        }
+    ]
+    objects.append(patch)
+
+
 _ALL_TENANTS = {"generic_key": {"descriptor_key": "tenant", "descriptor_value": "all"}}
 _BY_ADDRESS = {
     "request_headers": {"header_name": "x-forwarded-for", "descriptor_key": "tenant"},
@@ -77,6 +102,12 @@ MUTATIONS = (
         "IPv6 clients are counted by their whole address",
         ("flood.ipv6",),
         _mask("v6_prefix_mask_len", 128),
+    ),
+    Mutation(
+        "flood.websocket-higher",
+        "a WebSocket's route has ten times the flood limit",
+        ("flood.hosts",),
+        _websocket_higher,
     ),
     Mutation(
         "flood.not-told",

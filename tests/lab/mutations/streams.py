@@ -53,6 +53,11 @@ def _events_compressed(objects: Objects) -> None:
         ]
 
 
+def _endless_inside(objects: Objects) -> None:
+    for route in named(objects, "VirtualService", "voice-engine-mesh")["spec"]["http"]:
+        route["timeout"] = "3600s"
+
+
 def _larger_answers(objects: Objects) -> None:
     for value in patches(objects, "edge-compression", "HTTP_FILTER"):
         common = value["typed_config"]["response_direction_config"]["common_config"]
@@ -149,6 +154,12 @@ MUTATIONS = (
         "nothing ends a WebSocket that is in use",
         ("stream.longest",),
         _endless(_VOICE_SOCKET),
+    ),
+    Mutation(
+        "stream.endless-inside",
+        "what services ask of a service that streams may take an hour",
+        ("stream.inside",),
+        _endless_inside,
     ),
     Mutation(
         "stream.may-not-be-silent",

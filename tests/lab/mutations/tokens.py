@@ -96,6 +96,19 @@ def _tenant_not_required(objects: Objects) -> Objects:
     return without(objects, policy(objects, "gateway-require-tenant"))
 
 
+def _tenant_not_required_of_calls(objects: Objects) -> None:
+    (rule,) = policy(objects, "gateway-require-tenant")["spec"]["rules"]
+    rule["to"][0]["operation"]["notHosts"] = ["grpc.*", "grpc.*:*"]
+
+
+def _tenant_not_copied(objects: Objects) -> None:
+    for rules in _rules(objects):
+        for rule in rules:
+            rule["outputClaimToHeaders"] = [
+                one for one in rule["outputClaimToHeaders"] if one["claim"] != "tenant_id"
+            ]
+
+
 def _tenant_not_required_inside(objects: Objects) -> Objects:
     return without(objects, policy(objects, "vector-store-adapter-tenant"))
 
@@ -226,6 +239,21 @@ MUTATIONS = (
         "the gateway takes tokens without a tenant",
         ("tenant.no-claim",),
         _tenant_not_required,
+    ),
+    Mutation(
+        "tenant.not-required-of-calls",
+        "the gateway takes tokens without a tenant on the gRPC host",
+        ("tenant.no-claim",),
+        _tenant_not_required_of_calls,
+    ),
+    Mutation(
+        "tenant.not-copied",
+        "the tenant's header is no longer made from the token",
+        (
+            *("tenant.claims", "tenant.claims-grpc", "tenant.inside", "audit.recorded"),
+            *("audit.fields", "audit.who", "log.fields", "trace.tags-of-ai"),
+        ),
+        _tenant_not_copied,
     ),
     Mutation(
         "tenant.not-required-inside",

@@ -83,13 +83,14 @@ def _writes_repeated(name: str, suffix: str) -> Callable[[Objects], None]:
     return change
 
 
-def _moved(service: str, path: str) -> Callable[[Objects], None]:
-    """The weights of a route are changed to one half each."""
+def _moved(service: str, *names: str) -> Callable[[Objects], None]:
+    """The weights of routes are changed to one half each."""
 
     def change(objects: Objects) -> None:
-        (route,) = _routes(objects, service, f"{path}.read")
-        for destination in route["route"]:
-            destination["weight"] = 50
+        for name in names:
+            (route,) = _routes(objects, service, name)
+            for destination in route["route"]:
+                destination["weight"] = 50
 
     return change
 
@@ -179,17 +180,30 @@ MUTATIONS = (
         ("retry.ai",),
         _writes_repeated("model-router", ".write"),
     ),
-    Mutation(
-        "canary.identity-moved",
-        "half of the traffic goes to the canary of identity-service",
-        ("canary.identity-service",),
-        _moved("identity-service", "users"),
-    ),
-    Mutation(
-        "canary.conversation-moved",
-        "half of the traffic goes to the canary of conversation-service",
-        ("canary.conversation-service",),
-        _moved("conversation-service", "conversations"),
+    *(
+        mutation
+        for service, path in (("identity", "users"), ("conversation", "conversations"))
+        for name in (f"{service}-service",)
+        for mutation in (
+            Mutation(
+                f"canary.{service}-moved",
+                f"half of the clients' reads go to the canary of {name}",
+                (f"canary.{name}",),
+                _moved(name, f"{path}.read"),
+            ),
+            Mutation(
+                f"canary.{service}-writes-moved",
+                f"half of the clients' writes go to the canary of {name}",
+                (f"canary.{name}.writes",),
+                _moved(name, f"{path}.write"),
+            ),
+            Mutation(
+                f"canary.{service}-moved-inside",
+                f"half of what other services ask goes to the canary of {name}",
+                (f"canary.{name}.inside",),
+                _moved(f"{name}-mesh", "mesh.http.read", "mesh.http.write"),
+            ),
+        )
     ),
     Mutation(
         "cohort.cookie-alone",

@@ -12,6 +12,7 @@ from lab.contracts.all import contracts
 from lab.contracts.arrangements import until_drained
 from lab.contracts.contract import Contract
 from lab.contracts.facts import Facts
+from lab.contracts.reached import refused_at_gateway
 from lab.contracts.runner import Outcome, run
 from lab.contracts.world import World
 from lab.data_plane import DataPlane
@@ -81,13 +82,15 @@ class Trials:
                 seconds = time.monotonic() - start
                 yield Trial(mutation, own, frozenset(), {"the lab": str(error)}, seconds)
             return
-        failed = {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
-        expected = {each for one in batch for each in meant(one, tried)}
-        strays = {one: why for one, why in failed.items() if one not in expected}
+        wrong = {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
+        # A contract that could not be tried has noticed nothing.
+        failed = {one.contract.id for one in outcomes if one.tried and not one.passed}
+        expected = {each for one in batch for each in meant(one, tried)} & failed
+        strays = {one: why for one, why in wrong.items() if one not in expected}
         seconds = time.monotonic() - start
         for mutation in batch:
             own = meant(mutation, tried)
-            yield Trial(mutation, own, own & failed.keys(), strays, seconds)
+            yield Trial(mutation, own, own & failed, strays, seconds)
 
     def end(self) -> None:
         """Make the mesh right again."""
@@ -144,5 +147,5 @@ def _states(one: Contract) -> frozenset[object]:
 
 def _quick(one: Contract) -> bool:
     """Whether a contract may be asked often: it is soon done and uses up no limit."""
-    costly = one.patient or one.pause or one.clear_of_minute or _states(one) or one.watch
-    return not costly and len(one.calls) < _MANY
+    costly = one.patient or one.pause or one.clear_of_minute or _states(one)
+    return not costly and one.watch in (None, refused_at_gateway) and len(one.calls) < _MANY

@@ -11,7 +11,7 @@ import pytest
 
 from lab.contracts import report
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Incident, Tolerance
-from lab.contracts.drill_traffic import LASTS, Errors, Stream, drill, noticed
+from lab.contracts.drill_traffic import LASTS, UNAVAILABLE, Errors, Stream, drill, noticed
 from lab.contracts.promises import declared
 from lab.contracts.runner import Errors as Counted
 from lab.contracts.runner import judged, sent
@@ -40,7 +40,9 @@ def contract(*tolerated: Tolerance) -> Contract:
 def test_some_calls_may_fail_and_others_not(
     failed: tuple[int, ...], passed: bool, counted: tuple[int, int]
 ) -> None:
-    tried = contract(Tolerance("writes", range(3), 2), Tolerance("reads", range(3, 5), 0))
+    tried = contract(
+        Tolerance("writes", range(3), 2, (UNAVAILABLE,)), Tolerance("reads", range(3, 5), 0)
+    )
     replies = [AWAY if index in failed else FINE for index in range(6)]
     outcome = judged(tried, sent(tried, lambda _: replies))
     assert outcome.passed == passed
@@ -49,8 +51,27 @@ def test_some_calls_may_fail_and_others_not(
         assert outcome.problems[0] == "writes: 3 of 3 failed, 2 may"
 
 
+@pytest.mark.parametrize(
+    ("reply", "passed"),
+    [
+        (Reply(status=503, seconds=0.1), True),
+        (Reply(status=503, seconds=9.0), False),
+        (Reply(status=500), False),
+        (Reply(status=403), False),
+        (Reply(error="Timeout: no answer within 10 s"), False),
+    ],
+)
+def test_what_may_fail_may_fail_as_documented_alone(reply: Reply, passed: bool) -> None:
+    tried = contract(Tolerance("writes", range(6), 2, (UNAVAILABLE,)))
+    outcome = judged(tried, sent(tried, lambda _: [reply, *[FINE] * 5]))
+    assert outcome.passed == passed
+    assert outcome.errors[0].failed == 1
+
+
 def test_errors_are_told_in_every_report(tmp_path: Path) -> None:
-    tried = contract(Tolerance("writes", range(3), 2), Tolerance("reads", range(3, 6), 0))
+    tried = contract(
+        Tolerance("writes", range(3), 2, (UNAVAILABLE,)), Tolerance("reads", range(3, 6), 0)
+    )
     outcome = judged(tried, sent(tried, lambda _: [AWAY, FINE, FINE, FINE, FINE, FINE]))
     assert outcome.errors == (Counted("writes", 1, 3, 2), Counted("reads", 0, 3, 0))
     row = json.loads(report.as_json([outcome]))["contracts"][0]

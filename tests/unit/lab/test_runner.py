@@ -98,3 +98,28 @@ def test_contracts_that_cannot_be_sent_or_are_never_answered_have_failed() -> No
         ("a.three", ("could not be tried: no pod pod:gone:80",)),
         ("a.four", ()),
     ]
+
+
+@contextmanager
+def left_behind(_: DataPlane) -> Iterator[None]:
+    """A state that does not go away."""
+    yield
+    raise LabError("one instance: not so after 30 s")
+
+
+def test_a_mesh_that_cannot_be_made_as_before_fails_the_last_contract_and_all_that_follow() -> None:
+    found = _outcomes(
+        _contract("a.one"),
+        _contract("b.one", arrangement=left_behind),
+        _contract("b.two", arrangement=left_behind),
+        _contract("c.one"),
+        _contract("d.one", arrangement=reached),
+    )
+    wrong = "the mesh could not be made as before: one instance: not so after 30 s"
+    assert [(one.contract.id, one.problems, one.tried) for one in found] == [
+        ("a.one", (), True),
+        ("b.one", (), True),
+        ("b.two", (wrong,), True),
+        ("c.one", (f"could not be tried: {wrong}",), False),
+        ("d.one", (f"could not be tried: {wrong}",), False),
+    ]

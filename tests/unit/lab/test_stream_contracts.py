@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lab.contracts import streams
+from lab.contracts import stream_judges, stream_requests
 from lab.contracts.promises import declared
 from lab.exchange import Reply
 from lab.streams import PIECE
@@ -34,7 +34,7 @@ def came(*at: float) -> Reply:
     ],
 )
 def test_pieces_arrive_as_they_are_sent(reply: Reply, wrong: str) -> None:
-    found = streams.arrived_while_sending(4, 0.5, slice(0, 1))([reply])
+    found = stream_judges.arrived_while_sending(4, 0.5, slice(0, 1))([reply])
     assert wrong in (found or "")
     assert bool(wrong) == bool(found)
 
@@ -49,7 +49,7 @@ def test_pieces_arrive_as_they_are_sent(reply: Reply, wrong: str) -> None:
     ],
 )
 def test_each_message_is_answered_before_the_next(reply: Reply, wrong: str) -> None:
-    found = streams.answered_in_turn(4, 0.5, 0)([reply])
+    found = stream_judges.answered_in_turn(4, 0.5, 0)([reply])
     assert wrong in (found or "")
     assert bool(wrong) == bool(found)
 
@@ -64,28 +64,28 @@ def test_each_message_is_answered_before_the_next(reply: Reply, wrong: str) -> N
     ],
 )
 def test_answers_come_as_they_are_sent(at: Sequence[float], wrong: str) -> None:
-    found = streams.sent_in_turn(4, 0.5)([came(*at)])
+    found = stream_judges.sent_in_turn(4, 0.5)([came(*at)])
     assert wrong in (found or "")
     assert bool(wrong) == bool(found)
 
 
 def test_no_event_may_be_missing() -> None:
     all_of_them = Reply(status=200, body="data: 0\n\ndata: 1\n\n")
-    assert streams.whole(2)([all_of_them]) is None
-    assert streams.whole(3)([all_of_them]) == "3 events were sent, 2 came"
+    assert stream_judges.whole(2)([all_of_them]) is None
+    assert stream_judges.whole(3)([all_of_them]) == "3 events were sent, 2 came"
 
 
 @pytest.mark.parametrize(("seconds", "right"), [(14.1, True), (13.0, False), (20.0, False)])
 def test_an_exchange_ends_in_time(seconds: float, right: bool) -> None:
-    judge = streams.ended_after([14.0])
+    judge = stream_judges.ended_after([14.0])
     assert (judge([Reply(error="closed", seconds=seconds)]) is None) == right
 
 
 def test_the_services_that_are_tried() -> None:
-    assert streams.short_lived(catalogue()).name == "voice-engine"
-    assert streams.calling(catalogue()).name == "ai-orchestrator"
+    assert stream_requests.short_lived(catalogue()).name == "voice-engine"
+    assert stream_requests.calling(catalogue()).name == "ai-orchestrator"
 
 
 def test_in_the_lab_every_promise_about_streams_is_tried() -> None:
-    ids = {one.id for one in declared() if one.arrangement is streams.streaming}
+    ids = {one.id for one in declared() if one.arrangement is stream_requests.streaming}
     assert {"stream.not-cut", "stream.longest", "grpc.deadline", "compression.length"} <= ids

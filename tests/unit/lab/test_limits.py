@@ -1,0 +1,68 @@
+"""Judges of limits: what they make of answers that a wrong mesh would give."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from itertools import count
+
+import pytest
+
+from lab.contracts.limits import refilled, shared
+from lab.exchange import Reply
+from model.settings import Allowance
+
+_BEGAN = datetime(2030, 1, 1, 12, 0, 0, 300_000, tzinfo=UTC)
+
+
+def _answered(after: float, status: int, grpc: str = "") -> Reply:
+    date = format_datetime(_BEGAN + timedelta(seconds=after), usegmt=True)
+    return Reply(status=status, grpc_status=grpc, headers=(("date", date),))
+
+
+def _limited(counters: int, allowed: int, each_second: int, lasting: int) -> list[Reply]:
+    """The answers of gateways that take turns and count with so many counters."""
+    counted: Counter[tuple[int, int]] = Counter()
+    replies = []
+    for index in range(each_second * lasting):
+        after = index / each_second
+        window = (int((_BEGAN + timedelta(seconds=after)).timestamp()), index % counters)
+        counted[window] += 1
+        replies.append(_answered(after, 200 if counted[window] <= allowed else 429))
+    return replies
+
+
+@pytest.mark.parametrize(
+    ("counters", "allowed", "wrong"),
+    [
+        (1, 50, None),
+        (2, 50, "passed in 6 s, 50 a second are allowed"),
+        (1, 100, "passed in 6 s, 50 a second are allowed"),
+        (1, 10, "a second may"),
+        (1, 1000, "was refused"),
+    ],
+)
+def test_a_shared_limit_holds_in_each_second(
+    counters: int, allowed: int, wrong: str | None
+) -> None:
+    found = shared(50, slice(None))(_limited(counters, allowed, 150, 4))
+    assert (found is None) if wrong is None else (wrong in (found or ""))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "grpc", "right"),
+    [(300, False, True), (300, True, True), (10**6, False, False), (400, True, False)],
+)
+def test_a_bucket_holds_what_it_says(allowed: int, grpc: bool, right: bool) -> None:
+    number = count()
+    replies = [
+        _answered(
+            0.0,
+            200 if grpc else (401 if next(number) < allowed else 429),
+            ("UNAUTHENTICATED" if next(number) < allowed else "RESOURCE_EXHAUSTED") if grpc else "",
+        )
+        for _ in range(600)
+    ]
+    found = refilled(Allowance(requests=300, unit="minute"), slice(None))(replies)
+    assert (found is None) == right
