@@ -158,7 +158,7 @@ MUTATIONS = (
     Mutation(
         "stream.endless-inside",
         "what services ask of a service that streams may take an hour",
-        ("stream.inside",),
+        ("stream.inside", "timeout.service"),
         _endless_inside,
     ),
     Mutation(
