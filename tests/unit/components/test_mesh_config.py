@@ -22,6 +22,7 @@ from model import stack_file
 from model.catalogue import catalogue
 from model.service import ClaimHeader
 from model.settings import Settings
+from model.stack_file import ROOT
 
 CATALOGUE = catalogue()
 STACKS = ("dev", "staging", "prod")
@@ -107,6 +108,15 @@ def test_access_log_has_what_the_platform_asks_for() -> None:
     assert fields["ai_model"] == "%RESP(x-ai-model)%"
     assert fields["token_count"] == "%RESP(x-token-count)%"
     assert fields["cluster"] == "production"
+
+
+def test_every_field_of_the_access_log_is_documented() -> None:
+    document = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+    section = document.partition("## The access log\n")[2].partition("\n## ")[0]
+    fields = access_log_fields(settings("prod").authentication, "production").keys()
+    assert fields - set(re.findall(r"`(\w+)`", section)) == set()
+    named = section[section.index("Who:") : section.index("is missing on requests")]
+    assert set(re.findall(r"`(\w+)`", named)) - fields == set()
 
 
 def test_audit_takes_the_principal_from_the_verified_token() -> None:
