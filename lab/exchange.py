@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -56,6 +56,10 @@ class Request:
     """Seconds that a gRPC call may take, as the client tells the server; 0 tells none."""
     streams: int = 1
     """Copies of the request that a client of kind `streams` sends at once."""
+
+    def with_headers(self, *more: tuple[str, str]) -> Request:
+        """The same request with more headers behind its own."""
+        return replace(self, headers=(*self.headers, *more))
 
 
 @dataclass(frozen=True)

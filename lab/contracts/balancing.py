@@ -201,7 +201,7 @@ _ENVOYS = {"interval": "interval", "baseEjectionTime": "base_ejection_time"}
 
 def _inside(facts: Facts, callee: Service, path: str, *headers: tuple[str, str]) -> Request:
     asked = request(facts, callee, "service", path)
-    return replace(asked, headers=(*asked.headers, *headers))
+    return asked.with_headers(*headers)
 
 
 def _sticky(facts: Facts, one: Service) -> Iterator[Contract]:

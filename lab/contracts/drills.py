@@ -211,7 +211,7 @@ def _slow(facts: Facts, one: Service, version: str) -> Iterator[Stream]:
     def inside(method: str) -> Callable[[int], Call]:
         caller = through(facts.catalogue.callers(one)[0])
         asked = access.request(facts, one, "service", f"/drill?delay={_SLOW:g}s")
-        request = replace(asked, method=method, headers=(*asked.headers, mark))
+        request = replace(asked, method=method).with_headers(mark)
         return lambda _: Call(caller, request, answered)
 
     for where, made in (("", outside), (" between services", inside)):

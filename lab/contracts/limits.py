@@ -293,10 +293,7 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
         tuple(
             replace(
                 call,
-                request=replace(
-                    call.request,
-                    headers=(*call.request.headers, (claim.header, f"other-{index}")),
-                ),
+                request=call.request.with_headers((claim.header, f"other-{index}")),
             )
             for index, call in enumerate(one_tenant("/api/v1/notification/1", "limited-4"))
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from components.request_fields import AI_HEADERS, identity_headers
 from lab.contracts.access import request as call_of
@@ -136,7 +136,7 @@ def _asked(
         ("traceparent", f"00-{trace}-{secrets.token_hex(8)}-01"),
         ("x-request-id", request_id(0, kept=True)),
     )
-    sent = replace(request, headers=(*request.headers, *kept, *headers))
+    sent = request.with_headers(*kept, *headers)
     return _Asked(caller, callee, trace, Call(service(caller.name), sent, _OK))
 
 

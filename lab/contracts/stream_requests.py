@@ -155,11 +155,6 @@ def grpc_call(facts: Facts, *messages: str, pause: float = 0.0, deadline: float 
     )  # fmt: skip
 
 
-def with_headers(request: Request, *headers: tuple[str, str]) -> Request:
-    """The same request with more headers."""
-    return replace(request, headers=(*request.headers, *headers))
-
-
 def between_services(facts: Facts, request: Request) -> Call:
     """The same call by another service, through both proxies."""
     callee = calling(facts.catalogue)

@@ -38,7 +38,6 @@ from lab.contracts.stream_requests import (
     streaming_route,
     upload,
     websocket,
-    with_headers,
 )
 from lab.exchange import Reply, Request
 from lab.streams import DESCRIBE, PIECE
@@ -299,7 +298,7 @@ def _compressed(facts: Facts) -> Iterator[Contract]:
             # An event stream on a route that was not declared for it, then text on one that was.
             Call(CLIENT, facts.api(f"{path}?events=40&interval=0.01", GZIP), plain),
             # A gRPC client could not read what is gzip.
-            Call(CLIENT, with_headers(grpc_call(facts, "answers=40&interval=0.01"), GZIP), CALLED),
+            Call(CLIENT, grpc_call(facts, "answers=40&interval=0.01").with_headers(GZIP), CALLED),
             *(
                 Call(
                     CLIENT,

@@ -260,13 +260,9 @@ def _inside_address(cidr: str) -> str:
     return str(network[7])
 
 
-def _with(request: Request, *headers: Header) -> Request:
-    return replace(request, headers=(*request.headers, *headers))
-
-
 def _lines(request: Request, last: str) -> Request:
     """The same with a second line of X-Forwarded-For, as a balancer may add its entry."""
-    return _with(request, ("x-forwarded-for", last))
+    return request.with_headers(("x-forwarded-for", last))
 
 
 def _claimed(address: str) -> tuple[Header, ...]:
@@ -355,6 +351,6 @@ def _addresses(facts: Facts) -> Iterator[Contract]:
                 Call(CLIENT, forged(f"{admin}, {odd}"), DENIED)
                 for odd in ("unknown", "", f"{admin}.", f"{admin}/32", "localhost")
             ),
-            Call(CLIENT, _with(forged("198.18.200.7"), *_claimed(admin)), DENIED),
+            Call(CLIENT, forged("198.18.200.7").with_headers(*_claimed(admin)), DENIED),
         ),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from math import sqrt
 
 from lab.contracts.access import request as call_of
@@ -131,7 +130,7 @@ def _within(facts: Facts) -> Iterator[Contract]:
             calls.append(
                 Call(
                     service(facts.catalogue.callers(callee)[0]),
-                    replace(request, headers=(*request.headers, *handed_on)),
+                    request.with_headers(*handed_on),
                     _OK,
                 )
             )

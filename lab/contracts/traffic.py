@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from math import sqrt
 
 from lab.contracts.access import headers, http_port
@@ -206,7 +205,7 @@ def _canary(facts: Facts) -> Iterator[Contract]:
                         ),
                         Call(
                             service(caller),
-                            _with(inside, str(header), value),
+                            inside.with_headers((str(header), value)),
                             expect,
                         ),
                     )
@@ -235,10 +234,6 @@ def _drawn_inside(facts: Facts, one: Service) -> Iterator[Call]:
     for index in range(_FEWER):
         caller, request = _inside(facts, one, f"draw={index}", ("GET", "POST")[index % 2])
         yield Call(service(caller), request, Expect((200,), served_by=one.name))
-
-
-def _with(request: Request, header: str, value: str) -> Request:
-    return replace(request, headers=(*request.headers, (header, value)))
 
 
 def _divided(weights: dict[str, int]) -> Judge:
