@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from diff.changes import Effect, Section
 from diff.facts import Fact, Object, compare, flat, label, of_kind, scalar, spec
-from semantics.authentication import mtls
-from semantics.objects import ANY_OTHER, MeshObjects
+from semantics.authentication import UNSET, mtls
+from semantics.objects import ANY_OTHER, MeshObjects, mesh_config
 
 _STRENGTH: Mapping[str, Sequence[str]] = {
     "mTLS": ("DISABLE", "PERMISSIVE", "STRICT"),
     "client TLS": ("DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"),
     "TLS mode": ("PASSTHROUGH", "SIMPLE", "OPTIONAL_MUTUAL", "MUTUAL", "ISTIO_MUTUAL"),
-    "version": ("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"),
+    # Left to Istio, a server takes TLS 1.2 and 1.3.
+    "lowest version": ("TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"),
+    "highest version": ("TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"),
 }
+_TLS_AUTO = "TLS_AUTO"
+_AUTO = {"lowest version": "TLSV1_2", "highest version": "TLSV1_3"}
+"""What TLS_AUTO stands for."""
 _SAFER: Mapping[str, Sequence[str]] = {
     "HTTPS redirect": ("false", "true"),
     "sidecar": ("not injected", "injected"),
@@ -67,11 +71,18 @@ def judge(field: str, before: str | None, after: str | None) -> Effect:
         return Effect.WEAKER
     if field.endswith("numTrustedProxies"):
         # One proxy too many, and clients write the address that lists are compared with.
-        return Effect.WEAKER if int(after or 0) > int(before or 0) else Effect.STRICTER
+        return Effect.STRICTER if _count(after) < _count(before) else Effect.WEAKER
     if "cipher" in field and before is not None and after is not None:
         gained = set(after.split(", ")) - set(before.split(", "))
         return Effect.WEAKER if gained else Effect.STRICTER
     return Effect.NEUTRAL
+
+
+def _count(value: str | None) -> float:
+    """A number, 0 where none is given; what is no number could be any."""
+    if value is None:
+        return 0
+    return int(value) if value.isdigit() else math.inf
 
 
 def _is_strongest(scale: Sequence[str], before: str | None, after: str | None) -> bool:
@@ -101,10 +112,17 @@ def facts(objects: Sequence[Object], view: MeshObjects) -> Iterator[Fact]:
 
 
 def _peer_authentication(item: Object) -> Iterator[Fact]:
+    """Modes that are set; UNSET says nothing, and what it comes to is told of the workloads."""
     body = spec(item)
-    yield Fact(label(item), "mTLS", str((body.get("mtls") or {}).get("mode", "UNSET")))
-    for port, setting in (body.get("portLevelMtls") or {}).items():
-        yield Fact(label(item), f"mTLS of port {port}", str((setting or {}).get("mode", "UNSET")))
+    modes = {"mTLS": body.get("mtls")}
+    modes |= {
+        f"mTLS of port {port}": setting
+        for port, setting in (body.get("portLevelMtls") or {}).items()
+    }
+    for field, setting in modes.items():
+        mode = str((setting or {}).get("mode") or UNSET)
+        if mode != UNSET:
+            yield Fact(label(item), field, mode)
 
 
 def _destination_rule(item: Object) -> Iterator[Fact]:
@@ -122,9 +140,9 @@ def _destination_rule(item: Object) -> Iterator[Fact]:
 
 
 def _client_tls(subject: str, where: str, tls: Mapping[str, Any] | None) -> Iterator[Fact]:
-    if not tls:
+    if tls is None:
         return
-    yield Fact(subject, f"client TLS{where}", str(tls.get("mode", "DISABLE")))
+    yield Fact(subject, f"client TLS{where}", str(tls.get("mode") or "DISABLE"))
     for key, value in flat({k: v for k, v in tls.items() if k != "mode"}):
         yield Fact(subject, f"{key}{where}", value)
 
@@ -138,12 +156,16 @@ def _gateway(item: Object) -> Iterator[Fact]:
         yield Fact(subject, "protocol", str(port.get("protocol", "")))
         if "httpsRedirect" in tls:
             yield Fact(subject, "HTTPS redirect", scalar(tls["httpsRedirect"]))
-        if "mode" in tls:
-            yield Fact(subject, "TLS mode", str(tls["mode"]))
-        if tls and "mode" in tls:
-            yield Fact(subject, "lowest version", str(tls.get("minProtocolVersion", "TLS_AUTO")))
+        if set(tls) - {"httpsRedirect"}:
+            # PASSTHROUGH is what a mode that is left out means.
+            yield Fact(subject, "TLS mode", str(tls.get("mode") or "PASSTHROUGH"))
+            for key, name in (
+                ("minProtocolVersion", "lowest version"),
+                ("maxProtocolVersion", "highest version"),
+            ):
+                version = str(tls.get(key) or _TLS_AUTO)
+                yield Fact(subject, name, _AUTO[name] if version == _TLS_AUTO else version)
         for key, name in (
-            ("maxProtocolVersion", "highest version"),
             ("credentialName", "certificate"),
             ("cipherSuites", "ciphers"),
             ("ecdhCurves", "curves"),
@@ -156,14 +178,10 @@ def _gateway(item: Object) -> Iterator[Fact]:
 def mesh_settings(objects: Iterable[Object], keys: Sequence[str]) -> Iterator[Fact]:
     """Chosen keys of the meshConfig in istiod's ConfigMap."""
     for item in of_kind(objects, "ConfigMap"):
-        text = (item.get("data") or {}).get("mesh")
-        if not isinstance(text, str):
-            continue
-        config = yaml.safe_load(text)
-        if isinstance(config, Mapping):
-            for key in keys:
-                found: Any = config
-                for part in key.split("."):
-                    found = found.get(part) if isinstance(found, Mapping) else None
-                for path, value in flat(found, key):
-                    yield Fact("meshConfig", path, value)
+        config = mesh_config(item)
+        for key in keys if config is not None else ():
+            found: Any = config
+            for part in key.split("."):
+                found = found.get(part) if isinstance(found, Mapping) else None
+            for path, value in flat(found, key):
+                yield Fact("meshConfig", path, value)

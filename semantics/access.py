@@ -7,7 +7,7 @@ both revisions, and every verdict from their policies.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,7 +17,7 @@ from semantics.authorization import Guard
 from semantics.conditions import Dimension
 from semantics.describe import peers_text, values_text
 from semantics.objects import MeshObjects, Workload
-from semantics.regions import ALLOW, DENY, PORT, Grid, Mask, Space, space_of, verdicts
+from semantics.regions import DENY, PORT, Grid, Mask, Space, space_of, verdicts
 from semantics.request import principal_of
 from semantics.routes import servers
 from semantics.witnesses import OTHER_NAME
@@ -62,13 +62,15 @@ class PairChange:
     lost: tuple[Box, ...]
     complete: bool = True
     """False: the policies tell apart more requests than could be tried."""
+    excluded: tuple[str | None, ...] = ()
+    """Callers that may do nothing of what these gained."""
 
     @property
     def caller(self) -> str:
         """The callers in words."""
         if self.workload.gateway and None in self.callers:
             return "clients from outside"
-        return peers_text(self.callers, self.workload.namespace)
+        return peers_text(self.callers, self.workload.namespace, self.excluded)
 
 
 def compare(old: MeshObjects, new: MeshObjects) -> list[PairChange]:
@@ -79,6 +81,9 @@ def compare(old: MeshObjects, new: MeshObjects) -> list[PairChange]:
     """
     before = {str(w): w for w in old.workloads}
     after = {str(w): w for w in new.workloads}
+    # A workload that only policies tell of is there still when they are gone.
+    implied = {key: w for key, w in {**after, **before}.items() if w.implied}
+    before, after = implied | before, implied | after
     appeared = new.identities - old.identities
     vanished = old.identities - new.identities
     changes: list[PairChange] = []
@@ -120,10 +125,16 @@ class _Comparison:
             for callers, was, becomes in self._split(members, before[index], after[index]):
                 met = np.where(reachable[0], was, DENY), np.where(reachable[0], becomes, DENY)
                 gained, lost = met[1] > met[0], met[1] < met[0]
-                if told and not lost.any() and not (gained & (after[anyone] == DENY)).any():
-                    continue  # what any identity may, this one may too
+                if told and not lost.any():
+                    # Of a caller that comes, what any identity may is no news; of one that was
+                    # there, what any identity newly may.
+                    coming = all(_identity(caller) in self.appeared for caller in callers)
+                    earlier = np.zeros_like(was) if coming else before[anyone]
+                    if not (gained & ~(after[anyone] > earlier)).any():
+                        continue
                 if gained.any() or lost.any():
-                    yield self._row(space, callers, *met)
+                    row = self._row(space, callers, *met)
+                    yield replace(row, excluded=_excluded(peers, after, gained))
 
     def _anyone(self, peers: Sequence[Sequence[str | None]]) -> int | None:
         """The class that stands for every identity of the mesh; at a gateway there is none."""
@@ -183,6 +194,20 @@ class _Comparison:
         )
 
 
+def _excluded(
+    peers: Sequence[Sequence[str | None]], after: Grid, gained: Mask
+) -> tuple[str | None, ...]:
+    """Of all callers those that may do nothing of what some gained."""
+    if not gained.any():
+        return ()
+    return tuple(
+        member
+        for index, members in enumerate(peers)
+        if not (gained & (after[index] != DENY)).any()
+        for member in members
+    )
+
+
 def _kind(before: Grid, after: Grid) -> Change:
     if not (before != DENY).any():
         return Change.OPENED
@@ -201,9 +226,9 @@ def allowed_callers(
     space = space_of([guard], identities)
     grid = verdicts(guard, space)
     return [
-        (peers_text(members), tuple(boxes(space, grid[index] >= ALLOW)))
+        (peers_text(members), tuple(boxes(space, grid[index] != DENY)))
         for index, members in enumerate(space.axes[0].classes)
-        if (grid[index] >= ALLOW).any()
+        if (grid[index] != DENY).any()
     ]
 
 

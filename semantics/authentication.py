@@ -9,8 +9,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from semantics.objects import MeshObjects, Object, Workload, namespace_of
-from semantics.request import Request, Token
+from model.invalid import InvalidInput
+from semantics.objects import MeshObjects, Object, Workload, name_of, namespace_of
+from semantics.request import AUTHORIZATION, Request, Token
+
+UNSET = "UNSET"
+"""The mode that takes the next wider scope's."""
 
 
 class MtlsMode(StrEnum):
@@ -53,14 +57,44 @@ def mtls(objects: MeshObjects, workload: Workload) -> Mtls:
             scopes[scope] = policy
     mode = MtlsMode.PERMISSIVE
     for scope in ("mesh", "namespace", "workload"):
-        mode = _mode((scopes.get(scope, {}).get("spec") or {}).get("mtls"), mode)
-    by_port = (scopes.get("workload", {}).get("spec") or {}).get("portLevelMtls") or {}
-    return Mtls(mode, {int(port): _mode(setting, mode) for port, setting in by_port.items()})
+        policy = scopes.get(scope, {})
+        mode = _mode(policy, "spec.mtls", (policy.get("spec") or {}).get("mtls"), mode)
+    policy = scopes.get("workload", {})
+    by_port = (policy.get("spec") or {}).get("portLevelMtls") or {}
+    return Mtls(
+        mode,
+        {
+            _port(policy, port): _mode(policy, f"spec.portLevelMtls.{port}", setting, mode)
+            for port, setting in by_port.items()
+        },
+    )
 
 
-def _mode(setting: Mapping[str, Any] | None, inherited: MtlsMode) -> MtlsMode:
-    value = (setting or {}).get("mode") or "UNSET"
-    return inherited if value == "UNSET" else MtlsMode(value)
+def _mode(
+    policy: Object, field: str, setting: Mapping[str, Any] | None, inherited: MtlsMode
+) -> MtlsMode:
+    value = (setting or {}).get("mode") or UNSET
+    if value == UNSET:
+        return inherited
+    if value not in MtlsMode.__members__:
+        raise InvalidInput(
+            f"{_named(policy)}: {field}.mode is {value!r}, Istio knows"
+            f" {', '.join((UNSET, *MtlsMode))}"
+        )
+    return MtlsMode(value)
+
+
+def _port(policy: Object, key: Any) -> int:
+    try:
+        return int(key)
+    except (TypeError, ValueError):
+        raise InvalidInput(
+            f"{_named(policy)}: spec.portLevelMtls has the key {key!r}, a port's number is meant"
+        ) from None
+
+
+def _named(policy: Object) -> str:
+    return f"PeerAuthentication {namespace_of(policy)}/{name_of(policy)}"
 
 
 def _created(policy: Object) -> str:
@@ -74,7 +108,7 @@ class JwtRule:
     issuer: str
     audiences: frozenset[str]
     headers: frozenset[str]
-    """Headers where a token of this issuer is looked for."""
+    """Where a token of this issuer is looked for: headers, `?PARAMETER`, `cookie NAME`."""
     claim_headers: tuple[tuple[str, str], ...]
     """(claim, header) pairs of outputClaimToHeaders."""
     forwarded: bool
@@ -107,11 +141,12 @@ def jwt_rules(objects: MeshObjects, workload: Workload) -> tuple[JwtRule, ...]:
 
 def _jwt_rule(rule: Mapping[str, Any]) -> JwtRule:
     named = {str(h["name"]).lower() for h in rule.get("fromHeaders") or ()}
-    elsewhere = rule.get("fromParams") or rule.get("fromCookies")
+    named |= {f"?{name}" for name in rule.get("fromParams") or ()}
+    named |= {f"cookie {name}" for name in rule.get("fromCookies") or ()}
     return JwtRule(
         issuer=str(rule.get("issuer", "")),
         audiences=frozenset(rule.get("audiences") or ()),
-        headers=frozenset(named or (() if elsewhere else ("authorization",))),
+        headers=frozenset(named or {AUTHORIZATION}),
         claim_headers=tuple(
             (str(entry["claim"]), str(entry["header"]).lower())
             for entry in rule.get("outputClaimToHeaders") or ()

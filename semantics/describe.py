@@ -8,7 +8,7 @@ from typing import Any
 
 from semantics.conditions import Dimension
 from semantics.regions import OTHER_PORT
-from semantics.request import Token
+from semantics.request import AUTHORIZATION, Token
 from semantics.witnesses import (
     METHODS,
     OTHER_HOST,
@@ -24,25 +24,25 @@ SHOWN = 6
 """How many values of a list are written out."""
 
 
-def peers_text(peers: Iterable[str | None], namespace: str = "") -> str:
+def peers_text(
+    peers: Iterable[str | None], namespace: str = "", excluded: Iterable[str | None] = ()
+) -> str:
     """Callers: named identities first, then the groups that stand for many.
 
-    Identities of `namespace` are told by their service account alone.
+    Identities of `namespace` are told by their service account alone. Where any identity is
+    meant, `excluded` are those that are not.
     """
     peers = list(peers)
-    named = sorted(
-        _peer_text(p).removeprefix(f"{namespace}/")
-        for p in peers
-        if p is not None and OTHER_NAME not in p
-    )
-    named = [n for n in named if "other.domain" not in n]
+    named = _named_peers(peers, namespace)
     groups = []
     stand_ins = [p for p in peers if p is not None and OTHER_NAME in p]
     if any(p.endswith(f"/ns/{OTHER_NAME}/sa/{OTHER_NAME}") for p in stand_ins):
-        groups.append("any identity of the mesh")
+        missing = _named_peers(excluded, namespace)
+        but = f" but {listed(missing)}" if missing else ""
+        groups.append(f"any identity of the mesh{but}")
         named = []
     else:
-        groups += [f"any other identity in {_namespace(p)}" for p in sorted(stand_ins)]
+        groups += [_group_text(p) for p in sorted(stand_ins)]
     if None in peers:
         groups.append("anyone without an identity (plaintext)")
     if groups[:1] == ["any identity of the mesh"] and None in peers:
@@ -58,9 +58,23 @@ def _peer_text(peer: str) -> str:
     return f"{parts[4]}/{parts[6]}{domain}"
 
 
-def _namespace(peer: str) -> str:
+def _named_peers(peers: Iterable[str | None], namespace: str) -> list[str]:
+    named = sorted(
+        _peer_text(p).removeprefix(f"{namespace}/")
+        for p in peers
+        if p is not None and OTHER_NAME not in p
+    )
+    return [name for name in named if "other.domain" not in name]
+
+
+def _group_text(peer: str) -> str:
+    """Those for whom an identity stands that nobody has."""
     parts = peer.split("/")
-    return parts[4] if len(parts) == 7 else peer
+    if len(parts) != 7:
+        return f"any identity like {peer.replace(OTHER_NAME, '*')}"
+    if parts[6] == OTHER_NAME and OTHER_NAME not in parts[4]:
+        return f"any other identity in {parts[4]}"
+    return f"any identity like {_peer_text(peer).replace(OTHER_NAME, '*')}"
 
 
 def values_text(dimension: Dimension, values: Sequence[Any]) -> str:
@@ -151,7 +165,21 @@ def tokens_text(tokens: Sequence[Token | None]) -> str:
     if None in tokens:
         return "with or without a token"
     common = _common_claims(real)
-    return "with a token" + (f" ({common})" if common else "")
+    return "with a token" + _places_text(real) + (f" ({common})" if common else "")
+
+
+def _places_text(tokens: Sequence[Token]) -> str:
+    """Where the tokens are sent; nothing where that is the usual place."""
+    places = {token.header for token in tokens}
+    if AUTHORIZATION in places:
+        return ""
+    texts = [
+        f"parameter {place[1:]}" if place.startswith("?")
+        else place if place.startswith("cookie ")
+        else f"header {place}"
+        for place in sorted(places)
+    ]  # fmt: skip
+    return f" in {listed(texts)}"
 
 
 def _common_claims(tokens: Sequence[Token]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import yaml
 
+from model.invalid import InvalidInput
 from semantics.paths import NORMALIZATIONS, Normalization
 
 Object = Mapping[str, Any]
@@ -17,6 +18,8 @@ ANY_OTHER = "(any other workload)"
 """Stands for pods that nothing in the set tells of: only policies without selector reach them."""
 OTHER_NAMESPACE = "some-other"
 _POLICIES = ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication")
+_GROUPS = {"Gateway": "networking.istio.io", "Service": ""}
+"""Kinds whose names other groups have too, and the group that is meant."""
 POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout"}
 _Place = tuple[str, tuple[str, str] | None]
 _HTTP = {"http", "http2", "https", "grpc", "grpc-web", "h2c", "kubernetes.io/h2c"}
@@ -49,6 +52,8 @@ class Workload:
     """True where a Gateway object selects the pods: servers and not PeerAuthentication set TLS."""
     proxied: bool = True
     """False: no sidecar is injected, so no policy is enforced and plaintext gets in."""
+    implied: bool = False
+    """True where nothing but a policy's selector tells of it."""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -60,7 +65,7 @@ class MeshObjects:
     def __init__(self, objects: Iterable[Object], mesh: Mesh | None = None) -> None:
         self.by_kind: dict[str, list[Object]] = {}
         for item in objects:
-            self.by_kind.setdefault(str(item.get("kind", "")), []).append(item)
+            self.by_kind.setdefault(kind_of(item), []).append(item)
         self.mesh = mesh or _mesh(self.of("ConfigMap"))
 
     def of(self, kind: str) -> Sequence[Object]:
@@ -117,7 +122,8 @@ class MeshObjects:
                 if not labels or namespace == self.mesh.root_namespace:
                     continue
                 if not found.selected(namespace, labels):
-                    found.add(self._implied(namespace, _readable(labels), labels))
+                    implied = self._implied(namespace, _readable(labels), labels)
+                    found.add(replace(implied, implied=True))
         for gateway in self.of("Gateway"):
             selector = _spec(gateway).get("selector") or {}
             if not any(_subset(selector, w.labels) for w in found.all):
@@ -289,6 +295,18 @@ def applies(policy: Object, workload: Workload) -> bool:
     return _subset((spec.get("selector") or {}).get("matchLabels") or {}, workload.labels)
 
 
+def kind_of(item: Object) -> str:
+    """The object's kind; with its group where Istio or Kubernetes has another of that name.
+
+    The Gateway API's Gateway is `Gateway.gateway.networking.k8s.io`, Knative's Service is
+    `Service.serving.knative.dev`.
+    """
+    kind = str(item.get("kind", ""))
+    group, slash, _ = str(item.get("apiVersion", "")).partition("/")
+    own = _GROUPS.get(kind)
+    return kind if own is None or (group if slash else "") == own else f"{kind}.{group}"
+
+
 def name_of(item: Object) -> str:
     """The object's name."""
     return str((item.get("metadata") or {}).get("name", ""))
@@ -335,13 +353,31 @@ def _readable(labels: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
+def mesh_config(item: Object) -> Mapping[str, Any] | None:
+    """meshConfig as istiod's ConfigMap (`istio`, `istio-REVISION`) holds it; None of any other.
+
+    Raises:
+        InvalidInput: it is no YAML mapping.
+    """
+    text = (item.get("data") or {}).get("mesh")
+    if name_of(item).split("-")[0] != "istio" or not isinstance(text, str):
+        return None
+    try:
+        config = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        config = " ".join(str(error).split())
+    if not isinstance(config, Mapping):
+        where = f"ConfigMap {namespace_of(item)}/{name_of(item)}"
+        raise InvalidInput(f"{where}: data.mesh must be a YAML mapping of meshConfig: {config}")
+    return config
+
+
 def _mesh(config_maps: Iterable[Object]) -> Mesh:
     """meshConfig out of istiod's ConfigMap `istio`; Istio's defaults where there is none."""
     for item in config_maps:
-        text = (item.get("data") or {}).get("mesh")
-        if name_of(item).split("-")[0] != "istio" or not isinstance(text, str):
+        config = mesh_config(item)
+        if config is None:
             continue
-        config = yaml.safe_load(text) or {}
         how = (config.get("pathNormalization") or {}).get("normalization", "DEFAULT")
         return Mesh(
             root_namespace=config.get("rootNamespace") or namespace_of(item),

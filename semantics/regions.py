@@ -8,7 +8,7 @@ small grid, and each policy rule is a union of boxes in it. So two revisions are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,8 @@ from semantics.request import Outcome, Request, Token
 Mask = NDArray[np.bool_]
 Grid = NDArray[np.uint8]
 
-DENY, ALLOW, CUSTOM = 0, 1, 2
+DENY, CUSTOM, ALLOW = 0, 1, 2
+"""Verdicts, each letting in more than the one before: CUSTOM only what an authorizer agrees to."""
 OUTCOMES = {DENY: Outcome.DENY, ALLOW: Outcome.ALLOW, CUSTOM: Outcome.CUSTOM}
 
 PEER, PORT, TOKEN = Dimension("peer"), Dimension("port"), Dimension("token")
@@ -157,6 +158,7 @@ def _axis(
     elif dimension == TOKEN:
         values = list(witnesses.tokens(conditions, {r.issuer for g in guards for r in g.jwt_rules}))
         values = [_with_audience(token, guards) for token in values]
+        values = [each for token in values for each in _in_every_place(token, guards)]
     else:
         values = witnesses.candidates(dimension, conditions)
     if dimension.kind == "path":
@@ -183,6 +185,15 @@ def _with_audience(token: Token | None, guards: Sequence[Guard]) -> Token | None
             if rule.issuer == token.issuer and rule.audiences:
                 return replace(token, claims={**token.claims, "aud": min(rule.audiences)})
     return token
+
+
+def _in_every_place(token: Token | None, guards: Sequence[Guard]) -> Iterator[Token | None]:
+    """The token where it is usually sent, and wherever else some rule looks for one."""
+    yield token
+    if token is not None:
+        places = {place for guard in guards for rule in guard.jwt_rules for place in rule.headers}
+        for place in sorted(places - {token.header}):
+            yield replace(token, header=place)
 
 
 def _treatment(dimension: Dimension, value: Any, guards: Sequence[Guard]) -> Any:

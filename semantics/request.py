@@ -11,6 +11,10 @@ Claim = Any
 """A claim's value as JSON: text, number, truth value, list or object."""
 
 
+AUTHORIZATION = "authorization"
+"""`Authorization: Bearer`, where a token is looked for if a rule says nothing else."""
+
+
 @dataclass(frozen=True)
 class Token:
     """A JWT that came with the request."""
@@ -20,8 +24,8 @@ class Token:
     """False: signed by a key that the issuer does not publish, or not signed."""
     timely: bool = True
     """False: expired or not yet valid."""
-    header: str = "authorization"
-    """The header that carries it; `authorization` means `Authorization: Bearer`."""
+    header: str = AUTHORIZATION
+    """The header that carries it; `?NAME` is a query parameter, `cookie NAME` a cookie."""
 
     @property
     def issuer(self) -> str | None:

@@ -133,7 +133,7 @@ def peers(
     for condition in conditions:
         for value in condition.values:
             if condition.key in ("principals", "source.principal") and value != "*":
-                found.append(strings.SPIFFE + value.replace("*", OTHER_NAME))
+                found.append(strings.SPIFFE + _principal(value, trust_domain))
             elif condition.key in ("serviceAccounts", "source.serviceAccount"):
                 namespace, slash, account = value.partition("/")
                 if slash:
@@ -146,6 +146,25 @@ def peers(
     found += [principal_of(ns, OTHER_NAME, trust_domain) for ns in sorted(namespaces)]
     found.append(principal_of(OTHER_NAME, OTHER_NAME, "other.domain"))
     return list(dict.fromkeys(found))
+
+
+def _principal(pattern: str, trust_domain: str) -> str:
+    """A whole principal that fits a pattern; what the pattern leaves open nobody is named by."""
+    whole = [trust_domain, "ns", OTHER_NAME, "sa", OTHER_NAME]
+    if pattern.endswith("*"):
+        *parts, last = pattern[:-1].split("/")
+        parts = parts[: len(whole)]
+        usual = whole[len(parts)] if len(parts) < len(whole) else ""
+        filled = usual if usual.startswith(last) else last + OTHER_NAME
+        return "/".join([*parts, filled, *whole[len(parts) + 1 :]])
+    if pattern.startswith("*"):
+        first, *parts = pattern[1:].split("/")
+        parts = parts[-len(whole) :]
+        place = len(whole) - 1 - len(parts)
+        usual = whole[place] if place >= 0 else ""
+        filled = usual if usual.endswith(first) else OTHER_NAME + first
+        return "/".join([*whole[: max(place, 0)], filled, *parts])
+    return pattern
 
 
 def tokens(conditions: Iterable[Condition], issuers: Iterable[str]) -> list[Token | None]:

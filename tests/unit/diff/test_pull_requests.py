@@ -224,4 +224,4 @@ def test_a_broad_allow_is_told_as_everybody_talking_to_everything() -> None:
     access = _texts(_diff(broad_allow), "access")
     for service in catalogue().names:
         assert service in access
-    assert "any identity of the mesh → voiceassistant-prod/{" in access
+    assert "any identity of the mesh but other/other → voiceassistant-prod/{" in access

@@ -85,6 +85,48 @@ TLS: dict[str, tuple[list[Any], list[Any], str, Effect]] = {
         "lowest version",
         STRICTER,
     ),
+    "below the version that Istio takes by itself": (
+        [_gateway(mode="SIMPLE")],
+        [_gateway(mode="SIMPLE", minProtocolVersion="TLSV1_1")],
+        "lowest version",
+        WEAKER,
+    ),
+    "above the version that Istio takes by itself": (
+        [_gateway(mode="SIMPLE", minProtocolVersion="TLS_AUTO")],
+        [_gateway(mode="SIMPLE", minProtocolVersion="TLSV1_3")],
+        "lowest version",
+        STRICTER,
+    ),
+    "a lower highest version": (
+        [_gateway(mode="SIMPLE")],
+        [_gateway(mode="SIMPLE", maxProtocolVersion="TLSV1_2")],
+        "highest version",
+        WEAKER,
+    ),
+    "a server whose TLS mode goes": (
+        [_gateway(mode="SIMPLE", credentialName="a")],
+        [_gateway(credentialName="a")],
+        "TLS mode",
+        WEAKER,
+    ),
+    "client TLS whose mode goes": (
+        [_rule(tls={"mode": "ISTIO_MUTUAL"})],
+        [_rule(tls={})],
+        "client TLS",
+        WEAKER,
+    ),
+    "UNSET to STRICT below PERMISSIVE": (
+        [_service(), _peer("PERMISSIVE"), _peer("UNSET", "apps")],
+        [_service(), _peer("PERMISSIVE"), _peer("STRICT", "apps")],
+        "mTLS",
+        STRICTER,
+    ),
+    "as many trusted proxies as nobody can say": (
+        [_mesh(defaultConfig={"gatewayTopology": {"numTrustedProxies": 1}})],
+        [_mesh(defaultConfig={"gatewayTopology": {"numTrustedProxies": "many"}})],
+        "defaultConfig.gatewayTopology.numTrustedProxies",
+        WEAKER,
+    ),
     "one more cipher": (
         [_gateway(mode="SIMPLE", cipherSuites=["A", "B"])],
         [_gateway(mode="SIMPLE", cipherSuites=["A", "B", "C"])],
@@ -136,11 +178,23 @@ TLS: dict[str, tuple[list[Any], list[Any], str, Effect]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([_gateway(mode="SIMPLE")], [_gateway(mode="SIMPLE", minProtocolVersion="TLS_AUTO")]),
+        ([_gateway(mode="SIMPLE")], [_gateway(mode="SIMPLE", minProtocolVersion="TLSV1_2")]),
+        ([_peer("UNSET", "apps")], []),
+    ],
+)
+def test_what_istio_means_anyway_is_no_change(old: list[Any], new: list[Any]) -> None:
+    assert _changes("tls", old, new) == []
+
+
 @pytest.mark.parametrize("name", TLS)
 def test_tls(name: str) -> None:
     old, new, field, effect = TLS[name]
     found = [c for c in _changes("tls", old, new) if field in (c.field, "")]
-    if name == "STRICT that goes":
+    if name in ("STRICT that goes", "UNSET to STRICT below PERMISSIVE"):
         found = [c for c in found if c.subject.startswith("workload")]
     assert found, _changes("tls", old, new)
     assert {c.effect for c in found} == {effect}

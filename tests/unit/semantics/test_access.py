@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from model.invalid import InvalidInput
 from semantics.access import Change, PairChange, allowed_callers, compare
 from semantics.authorization import Guard
 from semantics.objects import ANY_OTHER, MeshObjects
@@ -122,7 +123,7 @@ def test_permissive_lets_plaintext_in_only_where_policies_do() -> None:
 
 def test_not_principals_in_allow_lets_everyone_else_in() -> None:
     careless = policy(source(notPrincipals=["cluster.local/ns/apps/sa/a"]), name="x", app="c")
-    assert told([*MESH, careless]) == ["any identity of the mesh → c: opened"]
+    assert told([*MESH, careless]) == ["any identity of the mesh but a → c: opened"]
 
 
 def test_a_new_service_is_told_with_its_callers() -> None:
@@ -179,3 +180,109 @@ def test_the_table_of_callers() -> None:
     [(callers, requests)] = allowed_callers(Guard(workload, objects), objects.identities)
     assert callers == "apps/a"
     assert [str(box) for box in requests] == ["any request"]
+
+
+def test_a_deny_that_names_a_caller_is_told_when_it_goes_also_where_all_others_may_call() -> None:
+    open_to_all = [*MESH, policy({}, name="open", app="c")]
+    deny = policy(
+        source(principals=[f"cluster.local/ns/{APPS}/sa/a"]), name="not-a", action="DENY", app="c"
+    )
+    assert told(open_to_all, [*open_to_all, deny]) == ["a → c: opened"]
+    assert told([*open_to_all, deny], open_to_all) == ["a → c: closed"]
+
+
+def test_asking_an_authorizer_lets_in_less_than_not_asking() -> None:
+    asked = [*MESH, policy({}, name="ask", action="CUSTOM", app="b", provider={"name": "opa"})]
+    assert told(MESH, asked) == ["a → b: widened"]
+    assert told(asked, MESH) == ["a → b: narrowed"]
+
+
+@pytest.mark.parametrize(
+    ("principals", "caller"),
+    [
+        (["cluster.local/ns/elsewhere/*"], "any other identity in elsewhere"),
+        (["cluster.local/ns/elsewhere/sa/*"], "any other identity in elsewhere"),
+        (["*/sa/reader"], "any identity like */reader"),
+        (["*-reader"], "any identity like */*-reader"),
+        (["cluster.local/*"], "any identity of the mesh"),
+        (["c*"], "any identity of the mesh"),
+    ],
+)
+def test_whom_a_pattern_names(principals: list[str], caller: str) -> None:
+    new = [*MESH, policy(source(principals=principals), name="x", app="c")]
+    assert told(new) == [f"{caller} → c: opened"]
+
+
+def test_a_workload_that_only_its_policy_tells_of_is_told_when_the_policy_goes() -> None:
+    allowed = allow("elsewhere", "a")
+    assert told(MESH, [*MESH, allowed]) == ["a → elsewhere: closed"]
+    open_mesh = [o for o in MESH if o is not DENY_ALL]
+    found = told(open_mesh, [*open_mesh, allowed])
+    assert found == ["any identity of the mesh → elsewhere: opened"]
+
+
+def _tokens_of(app: str, **rule: Any) -> list[dict[str, Any]]:
+    jwt = {"issuer": "https://issuer", "jwksUri": "https://issuer/keys", **rule}
+    spec = {"selector": {"matchLabels": {"app": app}}, "jwtRules": [jwt]}
+    return [
+        item("RequestAuthentication", "tokens", spec),
+        policy(source(requestPrincipals=["https://issuer/*"]), name="tokens", app=app),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ({"fromHeaders": [{"name": "X-Jwt"}]}, "in header x-jwt"),
+        ({"fromParams": ["access_token"]}, "in parameter access_token"),
+        ({"fromCookies": ["session"]}, "in cookie session"),
+    ],
+)
+def test_where_a_token_is_read_is_told(place: dict[str, Any], text: str) -> None:
+    (change,) = [
+        c
+        for c in changes([*MESH, *_tokens_of("c", **place)], [*MESH, *_tokens_of("c")])
+        if c.workload.name == "c"
+    ]
+    assert change.change is Change.CHANGED
+    assert [text in str(box) for box in change.gained] == [True]
+    assert [" in " in str(box) for box in change.lost] == [False]
+
+
+def test_kinds_of_other_groups_are_other_kinds() -> None:
+    other = {
+        **item("Gateway", "edge", {"gatewayClassName": "istio", "listeners": []}),
+        "apiVersion": "gateway.networking.k8s.io/v1",
+    }
+    knative = {**service("c")[0], "apiVersion": "serving.knative.dev/v1"}
+    assert told([*MESH, other, knative]) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            item("PeerAuthentication", "x", {"mtls": {"mode": "strict"}}),
+            "PeerAuthentication apps/x: spec.mtls.mode is 'strict'",
+        ),
+        (
+            item(
+                "PeerAuthentication", "x",
+                {"selector": {"matchLabels": {"app": "a"}}, "portLevelMtls": {"http": {}}},
+            ),
+            "PeerAuthentication apps/x: spec.portLevelMtls has the key 'http'",
+        ),
+        (
+            {**item("ConfigMap", "istio", {}, ROOT), "data": {"mesh": "a: [unclosed"}},
+            "ConfigMap istio-system/istio: data.mesh must be a YAML mapping",
+        ),
+        (
+            {**item("ConfigMap", "istio", {}, ROOT), "data": {"mesh": "just text"}},
+            "ConfigMap istio-system/istio: data.mesh must be a YAML mapping",
+        ),
+    ],
+)  # fmt: skip
+def test_what_istio_would_not_take_is_told_with_its_place(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        changes([*MESH, wrong])
+    assert said in str(refused.value)
