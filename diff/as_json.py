@@ -10,10 +10,11 @@ from diff.changes import Diff
 
 
 def as_json(diff: Diff) -> str:
-    """One JSON object: changed, weaker, notes, sections, counts, objects; keys never renamed."""
+    """One JSON object: changed, weaker, unjudged, notes, sections, counts, objects; keys never renamed."""
     data: dict[str, Any] = {
         "changed": not diff.empty,
         "weaker": diff.weaker,
+        "unjudged": list(diff.unjudged),
         "notes": list(diff.notes),
         "sections": [asdict(section) for section in diff.sections],
         "counts": [asdict(count) for count in diff.counts],

@@ -87,6 +87,8 @@ class Diff:
     notes: tuple[str, ...] = ()
     """What a reader has to know of how the difference was made."""
     counts: tuple[KindCount, ...] = field(default=())
+    unjudged: tuple[str, ...] = ()
+    """Kinds of changed objects of which no section judges everything: a person has to look."""
 
     @property
     def empty(self) -> bool:

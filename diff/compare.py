@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from diff import access, mutual_tls, rate_limits, routing, telemetry
+from diff import access, mutual_tls, protection, rate_limits, routing, telemetry
 from diff.changes import Diff, KindCount, ObjectChange, Status
 from diff.facts import Object
 from diff.redaction import redacted
@@ -42,12 +42,14 @@ def diff_objects(
     sections = (
         access.section(*views),
         mutual_tls.section(*shown, views),
+        protection.section(*shown),
         routing.section(*shown),
         rate_limits.section(*shown),
         telemetry.section(*shown),
     )
     objects = tuple(_object_change(key, *pairs[key]) for key in sorted(changed))
-    return Diff(sections, objects, tuple(notes), _counts(objects))
+    unjudged = protection.unjudged(change.kind for change in objects)
+    return Diff(sections, objects, tuple(notes), _counts(objects), tuple(unjudged))
 
 
 def _keyed(objects: Iterable[Object]) -> dict[Key, Object]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from diff.changes import Change, Diff, Effect, ObjectChange, Section, Status
@@ -13,6 +15,7 @@ which is never less."""
 
 _MARKS = {Effect.WEAKER: "🔴", Effect.STRICTER: "🟢", Effect.NEUTRAL: "⚪"}
 _SIGNS = {Status.ADDED: "added", Status.CHANGED: "changed", Status.REMOVED: "removed"}
+_LEAST_DANGEROUS_FIRST = (Effect.NEUTRAL, Effect.STRICTER, Effect.WEAKER)
 _LONGEST_CELL = 600
 
 
@@ -34,14 +37,13 @@ def markdown(diff: Diff, name: str, *, artifact: str = "", limit: int = LIMIT) -
     if diff.empty:
         return head
     elsewhere = f" The whole difference is in {artifact}." if artifact else ""
-    sections = [_section(section) for section in diff.sections if section.changes]
     counts = _counts(diff)
-    room = limit - 1 - _size(head) - _size(counts) - 400
-    kept = _fitting(sections, room)
-    room -= sum(_size(text) for text in kept)
-    if kept != sections:
-        kept.append(f"\n> Some lines did not fit into a comment.{elsewhere}\n")
-    return head + "".join(kept) + counts + _objects(diff.objects, room, elsewhere)
+    room = limit - 1 - _size(head) - _size(counts) - 600
+    kept, left_out = _fitting(diff.sections, room)
+    room -= _size(kept)
+    if left_out:
+        kept += f"\n> Not shown, for a comment has no room for more: {left_out}.{elsewhere}\n"
+    return head + kept + counts + _objects(diff.objects, room, elsewhere)
 
 
 def _head(diff: Diff, name: str) -> str:
@@ -61,17 +63,19 @@ def _summary(diff: Diff) -> str:
         verb = "change opens" if opens == 1 else "changes open"
         first = f"**{_MARKS[Effect.WEAKER]} {opens} {verb} or weaken something**"
         first += f" ({', '.join(weaker)})."
+    elif diff.unjudged:
+        first = f"**{_MARKS[Effect.NEUTRAL]} Nothing that is judged here is opened or weakened.**"
     else:
         first = f"**{_MARKS[Effect.STRICTER]} Nothing is opened or weakened.**"
     total = len(diff.objects)
-    return f"{first} {total} object{'s differ' if total != 1 else ' differs'}."
+    differ = f"{first} {total} object{'s differ' if total != 1 else ' differs'}."
+    if not diff.unjudged:
+        return differ
+    return f"{differ} Look at the objects of {_escaped(', '.join(diff.unjudged))}: not all of them is judged."
 
 
-def _section(section: Section) -> str:
-    rows = "\n".join(_row(change) for change in section.changes)
-    return (
-        f"\n### {section.title}\n\n| | what | change | from | to |\n|---|---|---|---|---|\n{rows}\n"
-    )
+def _title(section: Section) -> str:
+    return f"\n### {section.title}\n\n| | what | change | from | to |\n|---|---|---|---|---|\n"
 
 
 def _row(change: Change) -> str:
@@ -87,19 +91,33 @@ def _row(change: Change) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _fitting(sections: Sequence[str], room: int) -> list[str]:
-    """The sections, shortened from the last line of the last one upwards."""
-    kept = list(sections)
-    while kept and sum(_size(text) for text in kept) > room:
-        lines = kept[-1].rstrip("\n").split("\n")
-        if len(lines) <= 6:
-            kept.pop()
-        else:
-            excess = sum(_size(text) for text in kept) - room
-            while len(lines) > 6 and excess > 0:
-                excess -= _size(lines.pop()) + 1
-            kept[-1] = "\n".join(lines) + "\n"
-    return kept
+def _fitting(sections: Sequence[Section], room: int) -> tuple[str, str]:
+    """The sections, and how many lines of each effect are left out.
+
+    The least dangerous lines are left out first, of these the last.
+    """
+    rows = [[_row(change) + "\n" for change in section.changes] for section in sections]
+    shown = [[True] * len(found) for found in rows]
+    excess = sum(_size(_title(section)) for section in sections if section.changes)
+    excess += sum(_size(row) for found in rows for row in found) - room
+    left_out: Counter[Effect] = Counter()
+    for effect in _LEAST_DANGEROUS_FIRST:
+        for place in reversed(range(len(sections))):
+            for index, change in reversed(list(enumerate(sections[place].changes))):
+                if excess > 0 and change.effect is effect:
+                    shown[place][index] = False
+                    excess -= _size(rows[place][index])
+                    left_out[effect] += 1
+    text = ""
+    for section, found, kept in zip(sections, rows, shown, strict=True):
+        if any(kept):
+            text += _title(section) + "".join(itertools.compress(found, kept))
+    told = ", ".join(
+        f"{left_out[effect]} {_MARKS[effect]}"
+        for effect in reversed(_LEAST_DANGEROUS_FIRST)
+        if left_out[effect]
+    )
+    return text, told
 
 
 def _counts(diff: Diff) -> str:

@@ -15,13 +15,15 @@ def section(old: Sequence[Object], new: Sequence[Object]) -> Section:
 
 
 def judge(field: str, before: str | None, after: str | None) -> Effect:
-    """Only what lets browsers in, or traffic out, further has a direction here.
+    """Only what lets browsers in, or traffic out, further has a direction here: a copy of it, too.
 
     A Sidecar's hosts have none: they say what a proxy knows, not what it may do.
     """
     if field.startswith("CORS allow"):
         gained = set((after or "").split(", ")) - set((before or "").split(", ")) - {""}
         return Effect.WEAKER if gained else Effect.NEUTRAL
+    if field.startswith("mirror"):
+        return Effect.WEAKER if after is not None else Effect.STRICTER
     if field == "egress to":
         return Effect.WEAKER if before is None else Effect.STRICTER
     return Effect.NEUTRAL

@@ -43,6 +43,12 @@ def _summary(diff: Diff) -> Text:
             else f"{diff.weaker} changes open or weaken"
         )
         return Text(f"{total}; {what} something", style="bold red")
+    if diff.unjudged:
+        return Text(
+            f"{total}; nothing that is judged here is opened or weakened,"
+            f" look at the objects of {', '.join(diff.unjudged)}",
+            style="bold yellow",
+        )
     return Text(f"{total}; nothing is opened or weakened", style="bold green")
 
 

@@ -68,6 +68,7 @@ def test_json(app: typer.Typer, directories: list[str], option: list[str]) -> No
     assert [s["key"] for s in found["sections"]] == [
         "access",
         "tls",
+        "protection",
         "routes",
         "limits",
         "telemetry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,9 +62,24 @@ def test_objects_go_first_and_the_dangerous_part_stays() -> None:
 def test_the_least_dangerous_lines_go_next() -> None:
     comment = markdown(_diff(600, 700, 40), "prod", artifact="the artifact")
     assert comment.count("| 🔴 |") > comment.count("| ⚪ |")
+    shown = comment.count("| 🔴 |")
+    told = f"{600 - shown} 🔴, 600 ⚪" if shown < 600 else f"{600 - comment.count('| ⚪ |')} ⚪"
     assert (
-        "Some lines did not fit into a comment. The whole difference is in the artifact." in comment
+        f"Not shown, for a comment has no room for more: {told}."
+        " The whole difference is in the artifact." in comment
     )
+
+
+def test_a_dangerous_line_stays_wherever_it_stands() -> None:
+    """A section behind may have the one line that counts."""
+    found = _diff(600, 10, 3)
+    last = Change("the one", "access log disabled", "false", "true", Effect.WEAKER)
+    quiet = Section("access", "Access", found.sections[1].changes)
+    dangerous = Section("telemetry", "Telemetry", (last,))
+    comment = markdown(replace(found, sections=(quiet, found.sections[1], dangerous)), "prod")
+    assert comment.count("| 🔴 | the one |") == 1
+    assert "### Telemetry" in comment
+    assert re.search(r"no room for more: \d+ ⚪\.", comment)
 
 
 def test_every_fold_that_is_opened_is_closed() -> None:
