@@ -16,6 +16,9 @@ PUBLIC_WITHOUT_TOKEN = "voicemesh.io/public-without-token"  # noqa: S105 - the n
 REASON = "voicemesh.io/reason"
 """Annotation: why."""
 
+REQUIRES_CLAIMS = "voicemesh.io/requires-claims"
+"""Annotation on a Service: claims, separated by commas, without which its pods refuse a request."""
+
 PEER = ("principals", "serviceAccounts", "namespaces", "trustDomains")
 """Source fields that ask for a certificate of the mesh."""
 IDENTITY = (*PEER, "requestPrincipals")
@@ -72,6 +75,12 @@ def declared_public(policy: Object) -> bool:
     return annotations.get(PUBLIC_WITHOUT_TOKEN) == "true" and bool(
         (annotations.get(REASON) or "").strip()
     )
+
+
+def required_claims(service: Object) -> list[str]:
+    """Claims without which the pods of a Service refuse a request."""
+    declared = annotations_of(service).get(REQUIRES_CLAIMS) or ""
+    return [claim for part in declared.split(",") if (claim := part.strip())]
 
 
 def clauses(policy: Object) -> Iterator[Clause]:

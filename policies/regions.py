@@ -136,20 +136,15 @@ def missed(
 ) -> Mapping[Dimension, Any] | None:
     """A request of the box that none of the regions takes; None where together they take all.
 
-    A region that asks for anything outside the box's dimensions is left out unless it asks nothing.
+    The box holds every value in the dimensions that it does not name.
     """
-    taking = [
-        region
-        for region in regions
-        if all(
-            all(c.holds(v) for v in samples(dimension, region.on(dimension)))
-            for dimension in region.dimensions()
-            if dimension not in box
-            for c in region.on(dimension)
-        )
-    ]
+    taking = list(regions)
+    asked: dict[Dimension, list[Condition]] = {}
+    for condition in (c for region in taking for c in region.conditions):
+        asked.setdefault(condition.dimension, []).append(condition)
+    whole = {d: box[d] if d in box else samples(d, asked[d]) for d in {**box, **asked}}
     classes: list[dict[int, Any]] = []
-    for dimension, values in box.items():
+    for dimension, values in whole.items():
         own = [region.on(dimension) for region in taking]
         found: dict[int, Any] = {}
         for value in values:
@@ -162,7 +157,7 @@ def missed(
         for mask in cell:
             left &= mask
         if not left:
-            return {d: c[m] for d, c, m in zip(box, classes, cell, strict=True)}
+            return {d: c[m] for d, c, m in zip(whole, classes, cell, strict=True)}
     return None
 
 

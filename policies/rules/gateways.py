@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from policies.exposed import HTTP, redirects
 from policies.policy import (
     Config,
     Enforcement,
@@ -22,8 +23,7 @@ from policies.stack import Stack
 _GATEWAY = "https://istio.io/latest/docs/reference/config/networking/gateway/"
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"
 _OLD_TLS = {"TLSV1_0", "TLSV1_1"}
-_HTTP = {"HTTP", "HTTP2", "GRPC", "GRPC-WEB"}
-_PLAIN = {*_HTTP, "TCP", "MONGO", "MYSQL", "REDIS"}
+_PLAIN = {*HTTP, "TCP", "MONGO", "MYSQL", "REDIS"}
 _WAYPOINTS = {"istio-waypoint", "istio-east-west"}
 """Classes of the Gateway API whose gateways only other proxies of the mesh reach."""
 _ENDING = {"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"}
@@ -54,8 +54,7 @@ def encrypted(item: Object, _: Config) -> Iterator[Finding]:
     """Looks at each server."""
     for path, server in _servers(item):
         tls, protocol = server.get("tls") or {}, _protocol(server)
-        redirects = protocol in _HTTP and tls.get("httpsRedirect")
-        if protocol in _PLAIN and not redirects:
+        if protocol in _PLAIN and not redirects(server):
             yield Finding(item, f"{path}.tls", f"{protocol} is served in plain text")
         elif protocol not in _PLAIN and not tls:
             yield Finding(item, f"{path}.tls", f"{protocol} has no TLS settings")
@@ -76,7 +75,7 @@ def ends_tls(item: Object, _: Config) -> Iterator[Finding]:
     for path, server in _servers(item):
         tls = server.get("tls") or {}
         mode = tls.get("mode")
-        if mode in _ENDING or not tls or (not mode and _protocol(server) in _HTTP):
+        if mode in _ENDING or not tls or (not mode and _protocol(server) in HTTP):
             continue
         if not mode:
             message = "no mode means PASSTHROUGH, which goes past all policies"
