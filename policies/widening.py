@@ -24,9 +24,11 @@ from semantics.strings import MATCH_ANY
 _CHANGING = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """Whoever may use all of these may do anything."""
 _ADDRESSES = {"source_ip", "remote_ip"}
-_SLICES = {"method", "port", "host", "header", "sni", "destination_ip"}
-"""What the client chooses from a few values: a rule limited to some of them undoes the other for
-these."""
+_ANYBODY = {"header", "sni", "destination_ip"}
+"""What every caller can bring along."""
+_SLICES = {*_ANYBODY, "method", "port", "host", "source_ip"}
+"""What says nothing of who the caller is, and what the caller chooses or anybody has: a rule that is
+limited to some of it undoes the other for that part."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,15 @@ class Comparison:
     ) -> tuple[str, ...]:
         """What `narrow` asks and `wide`, which takes in some of its requests, does not.
 
-        With `declared`, `wide` is an opening that somebody has declared, with all its limits.
+        With `declared`, `wide` is an opening that somebody has declared, with its limits.
         """
         mine, theirs = wide.dimensions(), narrow.dimensions()
         pairs = {
             d: _Pair(d, wide.on(d), narrow.on(d), around) for d in dict.fromkeys(mine + theirs)
         }
+        free = _ANYBODY if declared else _SLICES
         for dimension in mine:
-            slices = dimension.kind in _SLICES and not declared and dimension not in theirs
+            slices = dimension.kind in free and dimension not in theirs
             if not slices and not _known(self._takes, pairs[dimension], _Pair.takes):
                 return ()
         return tuple(field for d in theirs for field in _known(self._lost, pairs[d], _Pair.lost))

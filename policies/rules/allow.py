@@ -185,11 +185,9 @@ def not_undone(stack: Stack, _: Config) -> Iterator[Finding]:
                 if pair in compared or declared_public(narrow):
                     continue
                 compared.add(pair)
-                finding = _undoes(
+                yield from _undone(
                     broad, narrow, parsed[id(broad)], parsed[id(narrow)], comparison, around
                 )
-                if finding:
-                    yield finding
 
 
 def _surroundings(stack: Stack, workload: Workload) -> Surroundings:
@@ -204,14 +202,15 @@ def _surroundings(stack: Stack, workload: Workload) -> Surroundings:
     )
 
 
-def _undoes(
+def _undone(
     broad: Object,
     narrow: Object,
     wide: list[Region],
     tight: list[Region],
     comparison: Comparison,
     around: Surroundings,
-) -> Finding | None:
+) -> Iterator[Finding]:
+    """One finding for each clause of the broad policy."""
     declared = declared_public(broad)
     for one in wide:
         for other in tight:
@@ -219,8 +218,8 @@ def _undoes(
             if one is not other and lost:
                 own = "a rule of its own" if broad is narrow else reference(narrow)
                 message = f"what {own} lets in with {' and '.join(lost)} is let in here without"
-                return Finding(broad, one.path, message)
-    return None
+                yield Finding(broad, one.path, message)
+                break
 
 
 @stack_policy(

@@ -95,15 +95,18 @@ def _meshed(stack: Stack) -> set[str]:
     "AuthorizationPolicy",
     title="No authorization policy is a dry run",
     severity=Severity.HIGH,
-    text="The annotation istio.io/dry-run makes a policy log its verdict and let everything pass.",
-    remedy="Remove the annotation.",
+    text="The annotation istio.io/dry-run makes a policy log its verdict and let everything pass. "
+    "One with an action that Istio does not know is not enforced at all.",
+    remedy="Remove the annotation; write ALLOW, DENY, AUDIT or CUSTOM.",
     url="https://istio.io/latest/docs/tasks/security/authorization/authz-dry-run/",
 )
 def enforced(item: Object, _: Config) -> Iterator[Finding]:
-    """Looks at the annotation."""
+    """Looks at the annotation and the action."""
     if dry_run(item):
         path = "metadata.annotations[istio.io/dry-run]"
         yield Finding(item, path, "the policy is only tried, not enforced")
+    if action_of(item) not in ("ALLOW", "DENY", "AUDIT", "CUSTOM"):
+        yield Finding(item, "spec.action", f"{action_of(item)} is no action that Istio knows")
 
 
 @stack_policy(

@@ -15,6 +15,7 @@ from policies.access_rules import (
     declared_public,
     required_claims,
 )
+from policies.exposed import gateway_workloads
 from policies.mesh_config import RELEASE_KINDS, chart_of, release_values
 from policies.policy import (
     Config,
@@ -367,9 +368,12 @@ def token_forwarded(stack: Stack, _: Config) -> Iterator[Finding]:
     )
     if asking is None:
         return
-    for item in stack.of("RequestAuthentication"):
-        if not selector_of(item) or not stack.is_gateway(selector_of(item)):
-            continue
+    at_gateways = {
+        id(item): item
+        for gateway in gateway_workloads(stack)
+        for item in stack.applying("RequestAuthentication", gateway)
+    }
+    for item in at_gateways.values():
         for index, rule in enumerate(spec_of(item).get("jwtRules") or ()):
             if not rule.get("forwardOriginalToken"):
                 path = f"spec.jwtRules[{index}].forwardOriginalToken"
