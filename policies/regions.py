@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from policies.policy import Object, spec_of
+from policies.access_rules import action_of
+from policies.policy import Object, name_of, namespace_of, spec_of
 from policies.stack import Stack
 from semantics import witnesses
 from semantics.conditions import Condition, Dimension, Rule, compile_policy
@@ -56,9 +57,9 @@ def mesh_of(stack: Stack) -> Mesh:
 
 def regions(policy: Object, mesh: Mesh) -> Iterator[Region]:
     """Every clause of every rule that istiod takes; paths are those of `access_rules.clauses`."""
-    spec = spec_of(policy)
-    for index, rule in enumerate(spec.get("rules") or ()):
-        alone = {**policy, "spec": {**spec, "rules": [rule]}}
+    metadata = {"name": name_of(policy), "namespace": namespace_of(policy)}
+    for index, rule in enumerate(spec_of(policy).get("rules") or ()):
+        alone = {"metadata": metadata, "spec": {"action": action_of(policy), "rules": [rule]}}
         for compiled in compile_policy(alone, mesh).rules:
             yield from _regions(f"spec.rules[{index}]", bool((rule or {}).get("from")), compiled)
 

@@ -26,6 +26,8 @@ _CHANGING = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _ADDRESSES = {"source_ip", "remote_ip"}
 _ANYBODY = {"header", "sni", "destination_ip"}
 """What every caller can bring along."""
+_WRITABLE = {*_ANYBODY, "host"}
+"""What protects nothing where it is lost: every caller can write it."""
 _SLICES = {*_ANYBODY, "method", "port", "host", "source_ip"}
 """What says nothing of who the caller is, and what the caller chooses or anybody has: a rule that is
 limited to some of it undoes the other for that part."""
@@ -64,7 +66,10 @@ class Comparison:
             slices = dimension.kind in free and dimension not in theirs
             if not slices and not _known(self._takes, pairs[dimension], _Pair.takes):
                 return ()
-        return tuple(field for d in theirs for field in _known(self._lost, pairs[d], _Pair.lost))
+        found = {d: _known(self._lost, pairs[d], _Pair.lost) for d in theirs}
+        if not any(fields for d, fields in found.items() if d.kind not in _WRITABLE):
+            return ()
+        return tuple(field for fields in found.values() for field in fields)
 
 
 _Found = TypeVar("_Found")

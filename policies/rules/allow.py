@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Collection, Iterator
 
 from policies.access_rules import (
     PUBLIC_WITHOUT_TOKEN,
@@ -26,7 +27,7 @@ from policies.policy import (
     spec_of,
     stack_policy,
 )
-from policies.regions import PEER, TOKEN, Region, mesh_of, regions
+from policies.regions import PEER, TOKEN, mesh_of, regions
 from policies.rules.references import ports_of
 from policies.stack import Stack, selector_of
 from policies.widening import Comparison, Surroundings
@@ -165,7 +166,8 @@ def header_is_no_identity(item: Object, _: Config) -> Iterator[Finding]:
     severity=Severity.CRITICAL,
     text="ALLOW policies of one workload are ORed. Where one asks for a caller, a token, a path or "
     "a method, no other lets the same requests in without asking. One namespace-wide ALLOW for the "
-    "gateway makes all rules by path and token ineffective.",
+    "gateway makes all rules by path and token ineffective. Fields that ask nothing, such as any "
+    "host, all ports there are or a claim that every token has, make no rule narrow.",
     remedy="Narrow the broader rule until it no longer takes in the requests of the other, or "
     "delete the one that has no effect.",
     url="https://istio.io/latest/docs/concepts/security/#implicit-enablement",
@@ -174,20 +176,38 @@ def not_undone(stack: Stack, _: Config) -> Iterator[Finding]:
     """Compares every clause with those of the policies that share a workload with it."""
     mesh, comparison = mesh_of(stack), Comparison()
     parsed = {id(p): list(regions(p, mesh)) for p in stack.of("AuthorizationPolicy") if allows(p)}
+    reported: set[int] = set()
+    for broad, narrow, around in _siblings(stack, parsed.keys()):
+        declared = declared_public(broad)
+        for clause in parsed[id(broad)]:
+            if id(clause) in reported:
+                continue
+            others = (other for other in parsed[id(narrow)] if other is not clause)
+            found = (comparison.lost(clause, each, around, declared=declared) for each in others)
+            if lost := next(filter(None, found), None):
+                reported.add(id(clause))
+                own = "a rule of its own" if broad is narrow else reference(narrow)
+                message = f"what {own} lets in with {' and '.join(lost)} is let in here without"
+                yield Finding(broad, clause.path, message)
+
+
+def _siblings(
+    stack: Stack, allowing: Collection[int]
+) -> Iterator[tuple[Object, Object, Surroundings]]:
+    """Every two ALLOW policies of one workload, with what is known of its pods.
+
+    A declared opening is never the narrow one: it asks for nothing that could be undone.
+    """
     compared: set[tuple[int, int, Surroundings]] = set()
     for workload in stack.workloads:
-        siblings = [p for p in stack.applying("AuthorizationPolicy", workload) if id(p) in parsed]
+        siblings = [p for p in stack.applying("AuthorizationPolicy", workload) if id(p) in allowing]
         around = _surroundings(stack, workload) if siblings else Surroundings()
-        for broad in siblings:
-            for narrow in siblings:
-                pair = (id(broad), id(narrow), around)
-                # A declared opening asks for nothing that could be undone.
-                if pair in compared or declared_public(narrow):
-                    continue
+        narrow = [p for p in siblings if not declared_public(p)]
+        for one, other in itertools.product(siblings, narrow):
+            pair = (id(one), id(other), around)
+            if pair not in compared:
                 compared.add(pair)
-                yield from _undone(
-                    broad, narrow, parsed[id(broad)], parsed[id(narrow)], comparison, around
-                )
+                yield one, other, around
 
 
 def _surroundings(stack: Stack, workload: Workload) -> Surroundings:
@@ -200,26 +220,6 @@ def _surroundings(stack: Stack, workload: Workload) -> Surroundings:
             for audience in rule.get("audiences") or ()
         ),
     )
-
-
-def _undone(
-    broad: Object,
-    narrow: Object,
-    wide: list[Region],
-    tight: list[Region],
-    comparison: Comparison,
-    around: Surroundings,
-) -> Iterator[Finding]:
-    """One finding for each clause of the broad policy."""
-    declared = declared_public(broad)
-    for one in wide:
-        for other in tight:
-            lost = comparison.lost(one, other, around, declared=declared)
-            if one is not other and lost:
-                own = "a rule of its own" if broad is narrow else reference(narrow)
-                message = f"what {own} lets in with {' and '.join(lost)} is let in here without"
-                yield Finding(broad, one.path, message)
-                break
 
 
 @stack_policy(
