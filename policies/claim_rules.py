@@ -73,7 +73,7 @@ def pod_ports(stack: Stack, workload: Workload) -> list[int]:
 
 
 def open_ports(stack: Stack, workload: Workload, mesh: Mesh) -> list[int]:
-    """Those of a workload's ports that some ALLOW policy opens; all of them where none does."""
+    """Ports that some ALLOW policy of a workload opens; all of its ports where there is none."""
     opening = [
         region
         for policy in stack.applying("AuthorizationPolicy", workload)
@@ -81,7 +81,9 @@ def open_ports(stack: Stack, workload: Workload, mesh: Mesh) -> list[int]:
         for region in regions(policy, mesh)
     ]
     ports = pod_ports(stack, workload)
-    found = [p for p in ports if any(all(c.holds(p) for c in r.on(PORT)) for r in opening)]
+    named = samples(PORT, [condition for region in opening for condition in region.on(PORT)])
+    tried = dict.fromkeys([*ports, *(port for port in named if port != OTHER_PORT)])
+    found = [p for p in tried if any(all(c.holds(p) for c in r.on(PORT)) for r in opening)]
     return found or ports
 
 
