@@ -146,6 +146,15 @@ class Edge:
             and not any_covers(self._open, path)
         ]
 
+    def leads(self, region: Region, way: Exposure) -> bool:
+        """Whether a rule's paths are those of a route or below, and not of one that it is part of.
+
+        Another service may be behind a part of what a rule is about.
+        """
+        paths = [v for c in region.on(PATH) if not c.negated for v in c.values]
+        inside = way.how == "regex" or any(p.startswith(way.uri.rstrip("/")) for p in paths)
+        return inside and bool(self.paths(region, way))
+
     def missed_at_gateway(
         self, region: Region, ways: Iterable[Exposure], asking: Sequence[Region]
     ) -> Hole:

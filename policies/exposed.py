@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,11 @@ class Exposure:
         return path.startswith(self.uri)
 
 
-def exposures(stack: Stack) -> dict[tuple[str, str], list[Exposure]]:
+Ways = Mapping[tuple[str, str], Sequence[Exposure]]
+"""All ways from gateways to each service, by (namespace, name)."""
+
+
+def exposures(stack: Stack) -> Ways:
     """All ways from gateways to each service, by (namespace, name)."""
     found: dict[tuple[str, str], list[Exposure]] = {}
     for route in public_routes(stack):

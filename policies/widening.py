@@ -41,6 +41,8 @@ class Surroundings:
     """Ports the pods serve; empty where nobody knows."""
     audiences: frozenset[str] = frozenset()
     """Audiences that their RequestAuthentications take at all."""
+    routed: frozenset[str] = frozenset()
+    """Where the paths begin that gateways route to them; empty where nobody knows."""
 
 
 class Comparison:
@@ -93,7 +95,7 @@ class _Pair:
 
     def written(self) -> tuple[Any, ...]:
         """The same for pairs that are written alike."""
-        around = self.around if self.dimension in (PORT, TOKEN) else None
+        around = self.around if self.dimension in (PORT, TOKEN, PATH) else None
         return (self.dimension, _written(self.wide), _written(self.narrow), around)
 
     def takes(self) -> bool:
@@ -106,14 +108,16 @@ class _Pair:
     def lost(self) -> tuple[str, ...]:
         """Fields of the narrow rule past which the wide one reaches.
 
-        A caller or path that the wide rule names itself is granted on purpose. A pattern that takes
-        in what the narrow rule names, and more, is what undoes it.
+        A caller or path that the wide rule names itself is granted on purpose, and so is all that is
+        below a path which is routed to the pods. A pattern that takes in what the narrow rule
+        names, and more, is what undoes it.
         """
         values, wide = self._values(), self._loosened()
         reaching = [holding(wide, values)] if self._unlimited() else []
         if self.dimension.kind not in _SLICES | _ADDRESSES:
             theirs = parts(self.narrow, values)
-            reaching += [p for p in parts(wide, values) if any(part & ~p == 0 for part in theirs)]
+            mine = parts(tuple(self._unmeant(c) for c in wide), values)
+            reaching += [p for p in mine if any(part & ~p == 0 for part in theirs)]
         return tuple(
             field_name(condition)
             for condition in self.narrow
@@ -125,6 +129,24 @@ class _Pair:
 
     def _loosened(self) -> tuple[Condition, ...]:
         return tuple(_loosened(condition, self.around) for condition in self.wide)
+
+    def _unmeant(self, condition: Condition) -> Condition:
+        """A condition without the paths that are granted on purpose."""
+        if self.dimension != PATH or condition.negated:
+            return condition
+        kept = [i for i, value in enumerate(condition.values) if not self._meant(value)]
+        return replace(
+            condition,
+            values=tuple(condition.values[i] for i in kept),
+            tests=tuple(condition.tests[i] for i in kept),
+        )
+
+    def _meant(self, path: str) -> bool:
+        """Whether a path is below one that is routed here, or at least below a whole segment."""
+        begin = path.partition("*")[0].rstrip("{").rstrip("/")
+        if self.around.routed:
+            return any(f"{begin}/".startswith(f"{each}/") for each in self.around.routed)
+        return "/" in path.removeprefix("/") and begin not in ("", "/")
 
     def _unlimited(self) -> bool:
         """Whether the wide rule takes everything, though it may have conditions."""
@@ -157,7 +179,7 @@ def _loosened(condition: Condition, around: Surroundings) -> Condition:
         # Some value of a claim that every token has, or an audience that every one has.
         return replace(condition, tests=(lambda token: token is not None,))
     if condition.dimension == PATH and any(_begins_anywhere(v) for v in condition.values):
-        return replace(condition, tests=(lambda _: True,))
+        return replace(condition, values=("*",), tests=(lambda _: True,))
     return condition
 
 

@@ -12,7 +12,7 @@ from policies.access_rules import (
     clauses,
     declared_public,
 )
-from policies.exposed import exposed_paths
+from policies.exposed import Ways, exposed_paths, exposures
 from policies.policy import (
     Config,
     Enforcement,
@@ -198,10 +198,11 @@ def _siblings(
 
     A declared opening is never the narrow one: it asks for nothing that could be undone.
     """
+    ways = exposures(stack)
     compared: set[tuple[int, int, Surroundings]] = set()
     for workload in stack.workloads:
         siblings = [p for p in stack.applying("AuthorizationPolicy", workload) if id(p) in allowing]
-        around = _surroundings(stack, workload) if siblings else Surroundings()
+        around = _surroundings(stack, workload, ways) if siblings else Surroundings()
         narrow = [p for p in siblings if not declared_public(p)]
         for one, other in itertools.product(siblings, narrow):
             pair = (id(one), id(other), around)
@@ -210,8 +211,21 @@ def _siblings(
                 yield one, other, around
 
 
-def _surroundings(stack: Stack, workload: Workload) -> Surroundings:
+def _surroundings(stack: Stack, workload: Workload, ways: Ways) -> Surroundings:
+    behind = (
+        ways.values()
+        if stack.is_gateway(workload.labels)
+        else [
+            ways.get((namespace_of(s), name_of(s)), ()) for s in stack.services_selecting(workload)
+        ]
+    )
     return Surroundings(
+        routed=frozenset(
+            way.uri.rstrip("/")
+            for leading in behind
+            for way in leading
+            if way.how != "regex" and not way.rewritten
+        ),
         ports=frozenset(int(port) for port in ports_of(stack, workload) if port.isdigit()),
         audiences=frozenset(
             str(audience)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policies.access_rules import (
@@ -22,7 +22,7 @@ from policies.claim_rules import (
     known_addresses,
     open_ports,
 )
-from policies.exposed import Exposure, exposures, gateway_workloads
+from policies.exposed import Ways, exposures, gateway_workloads
 from policies.policy import (
     Config,
     Enforcement,
@@ -107,7 +107,7 @@ def claims_checked_twice(stack: Stack, _: Config) -> Iterator[Finding]:
 
 
 def _missing_at_gateway(
-    stack: Stack, edge: Edge, mine: list[ClaimRule], ways: _Ways
+    stack: Stack, edge: Edge, mine: list[ClaimRule], ways: Ways
 ) -> Iterator[Finding]:
     reported: set[tuple[str, frozenset[str]]] = set()
     gateways, mesh = gateway_workloads(stack), mesh_of(stack)
@@ -139,7 +139,7 @@ def _missing_at_gateway(
 
 
 def _missing_at_services(
-    stack: Stack, edge: Edge, mine: list[ClaimRule], ways: _Ways
+    stack: Stack, edge: Edge, mine: list[ClaimRule], ways: Ways
 ) -> Iterator[Finding]:
     mesh = mesh_of(stack)
     for rule in mine:
@@ -147,7 +147,7 @@ def _missing_at_services(
             continue
         for (namespace, name), leading in ways.items():
             service = stack.services.get((namespace, name))
-            asked = [way for way in leading if edge.paths(rule.region, way)]
+            asked = [way for way in leading if edge.leads(rule.region, way)]
             if not asked or service is None:
                 continue
             for workload in stack.selected(spec_of(service).get("selector") or {}, namespace):
@@ -160,9 +160,6 @@ def _missing_at_services(
                 if hole is not None:
                     message = f"{workload} does not ask for {rule.key} itself, {_described(hole)}"
                     yield Finding(rule.policy, "spec.rules", message)
-
-
-_Ways = Mapping[tuple[str, str], Sequence[Exposure]]
 
 
 def _described(hole: Mapping[Dimension, Any]) -> str:

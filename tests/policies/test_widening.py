@@ -44,13 +44,19 @@ BY_TOKEN = {"principals": [GATEWAY], "requestPrincipals": [ISSUER]}
 NARROW = rule(BY_TOKEN, {"paths": ["/orders", "/orders/*"], "ports": ["8080"]})
 
 
-def lost(wide: Rule, narrow: Rule = NARROW, *, declared: bool = False) -> set[str]:
+def lost(
+    wide: Rule,
+    narrow: Rule = NARROW,
+    *,
+    declared: bool = False,
+    around: Surroundings = AROUND,
+) -> set[str]:
     mesh = mesh_of(Stack([]))
     one, other = (
         next(regions({"metadata": {"namespace": "shop"}, "spec": {"rules": [each]}}, mesh))
         for each in (wide, narrow)
     )
-    return set(Comparison().lost(one, other, AROUND, declared=declared))
+    return set(Comparison().lost(one, other, around, declared=declared))
 
 
 @pytest.mark.parametrize(
@@ -166,3 +172,27 @@ def test_a_declared_opening_is_limited_by_methods_but_not_by_what_anybody_sends(
 def test_an_exception_that_the_other_rule_lacks_is_lost() -> None:
     narrow = rule(BY_TOKEN, {"notPaths": ["/orders/admin"]})
     assert lost(rule(BY_TOKEN), narrow) == {"notPaths"}
+
+
+@pytest.mark.parametrize(
+    ("routed", "path", "undone"),
+    [
+        ({"/orders"}, "/orders/*", False),
+        ({"/orders"}, "/orders/{**}", False),
+        ({"/orders/export"}, "/orders/*", True),
+        ({"/orders"}, "/ord*", True),
+        ({"/orders"}, "/*", True),
+        (set(), "/orders/*", False),
+        (set(), "/ord*", True),
+        (set(), "/{*}/export", True),
+    ],
+)
+def test_a_path_below_a_routed_one_is_meant(routed: set[str], path: str, undone: bool) -> None:
+    around = Surroundings(AROUND.ports, routed=frozenset(routed))
+    narrow = rule(BY_TOKEN, {"paths": ["/orders/export"]})
+    found = lost(rule(BY_TOKEN, {"paths": [path]}), narrow, around=around)
+    assert found == ({"paths"} if undone else set())
+    # What else the narrow rule asks is lost all the same.
+    assert "requestPrincipals" in lost(
+        rule({"principals": [GATEWAY]}, {"paths": [path]}), narrow, around=around
+    )
