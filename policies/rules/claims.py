@@ -196,7 +196,8 @@ def admin_addresses(stack: Stack, _: Config) -> Iterator[Finding]:
             for policy in policies
             if action_of(policy) == "DENY" and not dry_run(policy)
             for region in regions(policy, mesh)
-            if all(c.dimension == CLIENT for c in region.conditions if c.negated)
+            # A rule about tokens refuses some, from whatever address they come.
+            if not any(c.negated for c in region.on(TOKEN))
             if all(c.negated and known_addresses(c.values) for c in region.on(CLIENT))
         ]
         for rule in claim_rules(policies, mesh):

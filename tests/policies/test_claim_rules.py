@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+import render
 from manifests import read
+from model.access import Catalogue
+from model.catalogue import catalogue
+from model.service import Restriction, Route
 from policies.claim_rules import known_addresses
 from policies.run import check
 
@@ -70,6 +74,7 @@ def reported(change: Callable[[Objects], None]) -> set[str]:
         split("gateway-claims", 0, {"ports": ["443"]}, {"ports": ["15443"]}),
         split("gateway-claims", 1, {"hosts": ["api.shop.example", "api.shop.example:*"]}),
         split("gateway-claims", 0, {"notMethods": ["OPTIONS"]}),
+        split("gateway-addresses", 0, {"notMethods": ["OPTIONS"]}),
         rewritten,
         named_port,
     ],
@@ -107,3 +112,27 @@ def test_what_is_left_open_is_found(change: Callable[[Objects], None], policy: s
 )
 def test_a_list_of_addresses_is_not_half_the_internet(blocks: list[str], known: bool) -> None:
     assert known_addresses(blocks) is known
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        Route(path="/api/v1/more", restricted=(Restriction(roles=("admin",)),)),
+        Route(
+            path="/api/v1/more",
+            methods=("GET", "POST"),
+            restricted=(
+                Restriction(methods=("GET",), roles=("admin", "auditor")),
+                Restriction(methods=("POST",), roles=("admin",)),
+            ),
+        ),
+    ],
+    ids=["every method", "two restrictions"],
+)
+def test_other_restrictions_in_the_catalogue_agree_too(route: Route) -> None:
+    services = [
+        s.model_copy(update={"routes": (*s.routes, route)}) if s.name == "knowledge-service" else s
+        for s in catalogue().services
+    ]
+    objects = render.objects("prod", Catalogue(services=tuple(services)))
+    assert check(o for o in objects if o["kind"] != "CustomResourceDefinition") == []
