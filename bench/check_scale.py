@@ -2,6 +2,8 @@
 
 The mesh is the prod stack's own objects, multiplied: each copy of an object of the applications'
 namespace gets new service names, hosts, paths and accounts, so that everything refers to its own.
+The gateway's own policies are not multiplied, so it is reported that they ask for no role on the
+paths of the copies.
 """
 
 from __future__ import annotations

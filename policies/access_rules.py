@@ -16,10 +16,17 @@ PUBLIC_WITHOUT_TOKEN = "voicemesh.io/public-without-token"  # noqa: S105 - the n
 REASON = "voicemesh.io/reason"
 """Annotation: why."""
 
-IDENTITY = ("principals", "serviceAccounts", "namespaces", "requestPrincipals")
+REQUIRES_CLAIMS = "voicemesh.io/requires-claims"
+"""Annotation on a Service: claims, separated by commas, without which its pods refuse a request."""
+
+PEER = ("principals", "serviceAccounts", "namespaces", "trustDomains")
+"""Source fields that ask for a certificate of the mesh."""
+IDENTITY = (*PEER, "requestPrincipals")
 """Source fields that ask who the caller is."""
-PEER = ("principals", "serviceAccounts", "namespaces")
-"""Those that ask for a certificate of the mesh."""
+
+
+_TRUE = {"1", "t", "T", "TRUE", "true", "True"}
+"""What Istio takes for true in an annotation: https://pkg.go.dev/strconv#ParseBool."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,7 @@ class Clause:
     def token(self) -> bool:
         """Whether the clause asks for a valid token."""
         return any(
-            name == "requestPrincipals"
-            or name.startswith(("request.auth.claims", "request.auth.principal"))
-            for name in self.fields
+            name == "requestPrincipals" or name.startswith("request.auth.") for name in self.fields
         )
 
 
@@ -61,7 +66,7 @@ def allows(policy: Object) -> bool:
 
 def dry_run(policy: Object) -> bool:
     """Whether the policy only logs what it would do."""
-    return annotations_of(policy).get("istio.io/dry-run") == "true"
+    return str(annotations_of(policy).get("istio.io/dry-run", "")) in _TRUE
 
 
 def declared_public(policy: Object) -> bool:
@@ -72,37 +77,67 @@ def declared_public(policy: Object) -> bool:
     )
 
 
+def required_claims(service: Object) -> list[str]:
+    """Claims without which the pods of a Service refuse a request."""
+    declared = annotations_of(service).get(REQUIRES_CLAIMS) or ""
+    return [claim for part in declared.split(",") if (claim := part.strip())]
+
+
 def clauses(policy: Object) -> Iterator[Clause]:
-    """Every clause of every rule; a rule without `from` or `to` has an empty one in its place."""
-    for index, rule in enumerate(spec_of(policy).get("rules") or ()):
-        base = f"spec.rules[{index}]"
+    """Every clause of every rule; a rule without `from` or `to` has an empty one in its place.
+
+    An empty list is as good as none, as it is to Istio: it asks nothing. A clause that asks two
+    things of a field which exclude each other holds for no request and is left out.
+    """
+    for index, entry in enumerate(spec_of(policy).get("rules") or ()):
+        base, rule = f"spec.rules[{index}]", entry or {}
         sources = [
-            (f"{base}.from[{i}].source", each.get("source") or {})
+            (f"{base}.from[{i}].source", (each or {}).get("source") or {})
             for i, each in enumerate(rule.get("from") or ())
         ] or [(base, {})]
-        operations = [each.get("operation") or {} for each in rule.get("to") or ()] or [{}]
-        positive, negative = _conditions(rule.get("when") or ())
+        operations = [(each or {}).get("operation") or {} for each in rule.get("to") or ()] or [{}]
+        conditions = list(_conditions(rule.get("when") or ()))
         for path, source in sources:
             for operation in operations:
-                clause_fields, clause_negative = dict(positive), dict(negative)
-                for part in (source, operation):
-                    for name, values in part.items():
-                        target = clause_negative if _is_negative(name) else clause_fields
-                        target[_positive_name(name)] = tuple(map(str, values or ()))
-                yield Clause(path, clause_fields, clause_negative)
+                clause = Clause(path, *_asked([*conditions, *_named(source), *_named(operation)]))
+                if all(clause.fields.values()):
+                    yield clause
 
 
-def _conditions(
-    conditions: Iterable[Mapping[str, Any]],
-) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
-    positive: dict[str, tuple[str, ...]] = {}
-    negative: dict[str, tuple[str, ...]] = {}
+_Field = tuple[str, bool, tuple[str, ...]]
+"""(name, whether it is negated, values) of a field or condition that is set."""
+
+
+def _named(part: Mapping[str, Any]) -> Iterator[_Field]:
+    for name, values in part.items():
+        if values:
+            yield _positive_name(name), _is_negative(name), tuple(map(str, values))
+
+
+def _conditions(conditions: Iterable[Mapping[str, Any]]) -> Iterator[_Field]:
     for condition in conditions:
         key = _FIELD_OF_KEY.get(str(condition.get("key", "")), str(condition.get("key", "")))
-        if condition.get("values"):
-            positive[key] = tuple(map(str, condition["values"]))
-        if condition.get("notValues"):
-            negative[key] = tuple(map(str, condition["notValues"]))
+        for name, negated in (("values", False), ("notValues", True)):
+            if condition.get(name):
+                yield key, negated, tuple(map(str, condition[name]))
+
+
+def _asked(
+    fields: Iterable[_Field],
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Positive and negative fields; what is asked twice must hold both times."""
+    positive: dict[str, tuple[str, ...]] = {}
+    negative: dict[str, tuple[str, ...]] = {}
+    for name, negated, values in fields:
+        if negated:
+            negative[name] = (*negative.get(name, ()), *values)
+        elif name in positive:
+            before = positive[name]
+            both = [v for v in values if any_covers(before, v)]
+            both += [v for v in before if any_covers(values, v)]
+            positive[name] = tuple(dict.fromkeys(both))
+        else:
+            positive[name] = values
     return positive, negative
 
 
@@ -110,6 +145,7 @@ _FIELD_OF_KEY = {
     "source.principal": "principals",
     "source.namespace": "namespaces",
     "source.serviceAccount": "serviceAccounts",
+    "source.trustDomain": "trustDomains",
     "request.auth.principal": "requestPrincipals",
     "source.ip": "ipBlocks",
     "remote.ip": "remoteIpBlocks",

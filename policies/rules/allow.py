@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Collection, Iterator
 
 from policies.access_rules import (
-    PEER,
     PUBLIC_WITHOUT_TOKEN,
     REASON,
-    Clause,
     allows,
     clauses,
-    covers,
     declared_public,
 )
-from policies.exposed import exposed_paths
+from policies.exposed import Ways, exposed_paths, exposures
 from policies.policy import (
     Config,
     Enforcement,
@@ -27,15 +24,20 @@ from policies.policy import (
     namespace_of,
     object_policy,
     reference,
+    spec_of,
     stack_policy,
 )
+from policies.regions import PEER, TOKEN, mesh_of, regions
+from policies.rules.references import ports_of
 from policies.stack import Stack, selector_of
+from policies.widening import Comparison, Surroundings
+from policies.workloads import Workload
+from semantics.strings import SPIFFE
 
 _POLICY = "https://istio.io/latest/docs/reference/config/security/authorization-policy/"
 _PRACTICE = "https://istio.io/latest/docs/ops/best-practices/security/#authorization-policies"
-_WHOLE_NAMESPACE = re.compile(
-    r"^(\*|\*/.*|[^/]*/ns/\*.*|[^/]*/ns/[^/]*/?\*?|[^/]*/ns/[^/]+/sa/.*\*)$"
-)
+_ANYTHING = {"hosts": {"*"}, "methods": {"*"}, "paths": {"*", "/*", "/{**}"}}
+"""Values by which a rule names a field and asks nothing."""
 
 
 @object_policy(
@@ -55,7 +57,8 @@ def names_callers(item: Object, _: Config) -> Iterator[Finding]:
     if not allows(item):
         return
     for clause in clauses(item):
-        if not clause.fields and not clause.negative:
+        asked = [n for n, v in clause.fields.items() if not _ANYTHING.get(n, set()) & set(v)]
+        if not asked and not clause.negative:
             yield Finding(item, clause.path, "the rule allows everything to everybody")
         elif not clause.identified() and not declared_public(item):
             yield Finding(item, clause.path, "the rule allows callers without any identity")
@@ -66,8 +69,8 @@ def names_callers(item: Object, _: Config) -> Iterator[Finding]:
     "AuthorizationPolicy",
     title="ALLOW names service accounts, not whole namespaces",
     severity=Severity.CRITICAL,
-    text="Callers are named one by one. A pattern over accounts, or a namespace as the only thing "
-    "asked, lets in whatever is deployed there next.",
+    text="Callers are named one by one. A pattern over accounts, wherever its * stands, or a "
+    "namespace or trust domain as the only thing asked, lets in whatever is deployed there next.",
     remedy="List the service accounts that call.",
     url=_POLICY + "#Source",
 )
@@ -76,15 +79,19 @@ def names_accounts(item: Object, _: Config) -> Iterator[Finding]:
     if not allows(item):
         return
     for clause in clauses(item):
-        wide = [p for p in clause.fields.get("principals", ()) if _WHOLE_NAMESPACE.match(p)]
-        wide += [a for a in clause.fields.get("serviceAccounts", ()) if "*" in a]
+        wide = [
+            value
+            for name in ("principals", "serviceAccounts")
+            for value in clause.fields.get(name, ())
+            if "*" in value
+        ]
         for value in wide:
             yield Finding(item, clause.path, f"{value} stands for more than one service account")
-        if "namespaces" in clause.fields and not {"principals", "serviceAccounts"} & set(
-            clause.fields
-        ):
-            value = ", ".join(clause.fields["namespaces"])
-            yield Finding(item, clause.path, f"everything in namespace {value} may call")
+        if {"principals", "serviceAccounts"} & clause.fields.keys():
+            continue
+        for name, place in (("namespaces", "namespace"), ("trustDomains", "trust domain")):
+            if value := ", ".join(clause.fields.get(name, ())):
+                yield Finding(item, clause.path, f"everything in {place} {value} may call")
 
 
 @object_policy(
@@ -92,18 +99,24 @@ def names_accounts(item: Object, _: Config) -> Iterator[Finding]:
     "AuthorizationPolicy",
     title="ALLOW names the issuers it trusts",
     severity=Severity.MEDIUM,
-    text='requestPrincipals ["*"] lets in a token of any issuer that any RequestAuthentication '
-    "of the workload accepts, of one added later for something else too.",
+    text='requestPrincipals ["*"], or a claim alone, lets in a token of any issuer that any '
+    "RequestAuthentication of the workload accepts, of one added later for something else too.",
     remedy="Write issuer/* for each issuer that is meant.",
     url=_POLICY + "#Source",
 )
 def names_issuers(item: Object, _: Config) -> Iterator[Finding]:
-    """Looks for the bare wildcard."""
-    if allows(item):
-        for clause in clauses(item):
-            for principal in clause.fields.get("requestPrincipals", ()):
-                if principal.startswith("*"):
-                    yield Finding(item, clause.path, f"{principal} takes in every issuer")
+    """Looks for patterns over issuers, and for claims of nobody in particular."""
+    if not allows(item):
+        return
+    for clause in clauses(item):
+        # Without a slash the pattern is one of issuers alone.
+        principals = clause.fields.get("requestPrincipals", ())
+        for principal in principals:
+            if principal.startswith("*") or ("*" in principal and "/" not in principal):
+                yield Finding(item, clause.path, f"{principal} takes in every issuer")
+        issuers = clause.fields.get("request.auth.claims[iss]", ("*",))
+        if clause.token() and not principals and any("*" in issuer for issuer in issuers):
+            yield Finding(item, clause.path, "it takes such a token of every issuer")
 
 
 @object_policy(
@@ -153,65 +166,73 @@ def header_is_no_identity(item: Object, _: Config) -> Iterator[Finding]:
     severity=Severity.CRITICAL,
     text="ALLOW policies of one workload are ORed. Where one asks for a caller, a token, a path or "
     "a method, no other lets the same requests in without asking. One namespace-wide ALLOW for the "
-    "gateway makes all rules by path and token ineffective.",
+    "gateway makes all rules by path and token ineffective. Fields that ask nothing, such as any "
+    "host, all ports there are or a claim that every token has, make no rule narrow.",
     remedy="Narrow the broader rule until it no longer takes in the requests of the other, or "
     "delete the one that has no effect.",
     url="https://istio.io/latest/docs/concepts/security/#implicit-enablement",
 )
 def not_undone(stack: Stack, _: Config) -> Iterator[Finding]:
     """Compares every clause with those of the policies that share a workload with it."""
-    parsed = {id(p): list(clauses(p)) for p in stack.of("AuthorizationPolicy") if allows(p)}
-    compared: set[tuple[int, int]] = set()
-    for workload in stack.workloads:
-        siblings = [p for p in stack.applying("AuthorizationPolicy", workload) if id(p) in parsed]
-        for broad in siblings:
-            for narrow in siblings:
-                pair = (id(broad), id(narrow))
-                # A declared opening asks for nothing that could be undone.
-                if pair in compared or declared_public(narrow):
-                    continue
-                compared.add(pair)
-                finding = _undoes(broad, narrow, parsed[id(broad)], parsed[id(narrow)])
-                if finding:
-                    yield finding
-
-
-def _undoes(
-    broad: Object, narrow: Object, wide: list[Clause], tight: list[Clause]
-) -> Finding | None:
-    for one in wide:
-        for other in tight:
-            if one is not other and (lost := _lost(one.fields, other.fields, one.negative)):
+    mesh, comparison = mesh_of(stack), Comparison()
+    parsed = {id(p): list(regions(p, mesh)) for p in stack.of("AuthorizationPolicy") if allows(p)}
+    reported: set[int] = set()
+    for broad, narrow, around in _siblings(stack, parsed.keys()):
+        declared = declared_public(broad)
+        for clause in parsed[id(broad)]:
+            if id(clause) in reported:
+                continue
+            others = (other for other in parsed[id(narrow)] if other is not clause)
+            found = (comparison.lost(clause, each, around, declared=declared) for each in others)
+            if lost := next(filter(None, found), None):
+                reported.add(id(clause))
                 own = "a rule of its own" if broad is narrow else reference(narrow)
-                message = f"what {own} lets in with {lost} is let in here without"
-                return Finding(broad, one.path, message)
-    return None
+                message = f"what {own} lets in with {' and '.join(lost)} is let in here without"
+                yield Finding(broad, clause.path, message)
 
 
-def _lost(
-    wide: Mapping[str, tuple[str, ...]],
-    tight: Mapping[str, tuple[str, ...]],
-    exceptions: Mapping[str, tuple[str, ...]],
-) -> str | None:
-    """What `tight` asks and `wide`, which takes in some of its requests, does not."""
-    if exceptions or not wide.keys() <= tight.keys():
-        return None
-    asked = [name for name in tight if name not in wide or _widened(name, wide[name], tight[name])]
-    if not asked:
-        return None
-    for name, patterns in wide.items():
-        if not any(covers(pattern, value) for value in tight[name] for pattern in patterns):
-            return None
-    return " and ".join(asked)
+def _siblings(
+    stack: Stack, allowing: Collection[int]
+) -> Iterator[tuple[Object, Object, Surroundings]]:
+    """Every two ALLOW policies of one workload, with what is known of its pods.
+
+    A declared opening is never the narrow one: it asks for nothing that could be undone.
+    """
+    ways = exposures(stack)
+    compared: set[tuple[int, int, Surroundings]] = set()
+    for workload in stack.workloads:
+        siblings = [p for p in stack.applying("AuthorizationPolicy", workload) if id(p) in allowing]
+        around = _surroundings(stack, workload, ways) if siblings else Surroundings()
+        narrow = [p for p in siblings if not declared_public(p)]
+        for one, other in itertools.product(siblings, narrow):
+            pair = (id(one), id(other), around)
+            if pair not in compared:
+                compared.add(pair)
+                yield one, other, around
 
 
-def _widened(name: str, wide: tuple[str, ...], tight: tuple[str, ...]) -> bool:
-    """Whether a pattern takes in everything, or more callers than those named."""
-    if any(pattern in ("*", "/*") and pattern not in tight for pattern in wide):
-        return True
-    return name in (*PEER, "requestPrincipals") and any(
-        pattern not in tight and "*" in pattern and any(covers(pattern, value) for value in tight)
-        for pattern in wide
+def _surroundings(stack: Stack, workload: Workload, ways: Ways) -> Surroundings:
+    behind = (
+        ways.values()
+        if stack.is_gateway(workload.labels)
+        else [
+            ways.get((namespace_of(s), name_of(s)), ()) for s in stack.services_selecting(workload)
+        ]
+    )
+    return Surroundings(
+        routed=frozenset(
+            way.uri.rstrip("/")
+            for leading in behind
+            for way in leading
+            if way.how != "regex" and not way.rewritten
+        ),
+        ports=frozenset(int(port) for port in ports_of(stack, workload) if port.isdigit()),
+        audiences=frozenset(
+            str(audience)
+            for item in stack.applying("RequestAuthentication", workload)
+            for rule in spec_of(item).get("jwtRules") or ()
+            for audience in rule.get("audiences") or ()
+        ),
     )
 
 
@@ -227,8 +248,9 @@ def _widened(name: str, wide: tuple[str, ...], tight: tuple[str, ...]) -> bool:
 )
 def public_is_declared(stack: Stack, _: Config) -> Iterator[Finding]:
     """Looks at ALLOW policies of gateways, and at those for the gateways' accounts."""
+    mesh = mesh_of(stack)
     gateways = [
-        f"{domain}/ns/{account.replace('/', '/sa/')}"
+        f"{SPIFFE}{domain}/ns/{account.replace('/', '/sa/')}"
         for account in stack.gateway_accounts
         for domain in stack.trust_domains
     ]
@@ -243,20 +265,18 @@ def public_is_declared(stack: Stack, _: Config) -> Iterator[Finding]:
             for service in stack.services_selecting(workload)
         )
         at_gateway = bool(selector_of(item)) and stack.is_gateway(selector_of(item))
-        for clause in clauses(item):
-            if clause.token():
+        for region in regions(item, mesh):
+            if any(c.dimension == TOKEN and not c.negated for c in region.conditions):
                 continue
-            from_gateway = any(
-                covers(pattern, principal)
-                for pattern in clause.fields.get("principals", ())
-                for principal in gateways
+            callers = region.on(PEER)
+            named = any(not c.negated for c in callers)
+            from_gateway = named and any(
+                all(c.holds(gateway) for c in callers) for gateway in gateways
             )
-            if (at_gateway and not clause.identified()) or (
-                from_gateway and routed and not at_gateway
-            ):
+            if (at_gateway and not named) or (from_gateway and routed and not at_gateway):
                 where = "the gateway" if at_gateway else "the service"
                 message = f"requests without a token pass {where}, and the policy does not say so"
-                yield Finding(item, clause.path, message)
+                yield Finding(item, region.path, message)
 
 
 @object_policy(

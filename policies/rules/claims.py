@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from policies.access_rules import action_of, any_covers, clauses, dry_run
-from policies.exposed import exposed_paths, gateway_workloads
+from policies.access_rules import (
+    REQUIRES_CLAIMS,
+    action_of,
+    any_covers,
+    clauses,
+    dry_run,
+    required_claims,
+)
+from policies.claim_rules import (
+    CLIENT,
+    ClaimRule,
+    Edge,
+    Hole,
+    claim_rules,
+    known_addresses,
+    open_ports,
+)
+from policies.exposed import Ways, exposures, gateway_workloads
 from policies.policy import (
     Config,
     Enforcement,
     Finding,
-    Object,
     Severity,
-    annotations_of,
+    name_of,
+    namespace_of,
     spec_of,
     stack_policy,
 )
+from policies.regions import (
+    HOST,
+    METHOD,
+    OTHER_ISSUER,
+    PATH,
+    PEER,
+    PORT,
+    TOKEN,
+    mesh_of,
+    missed,
+    regions,
+    token,
+)
 from policies.stack import Stack
+from semantics.conditions import Dimension
+from semantics.request import Token
+from semantics.strings import SPIFFE
 
-REQUIRES_CLAIMS = "voicemesh.io/requires-claims"
-"""Annotation on a Service: claims, separated by commas, without which its pods refuse a request."""
 _CONDITIONS = "https://istio.io/latest/docs/reference/config/security/conditions/"
 
 
@@ -28,26 +59,28 @@ _CONDITIONS = "https://istio.io/latest/docs/reference/config/security/conditions
     title="A service that declares claims demands them",
     severity=Severity.CRITICAL,
     text="The pods of a Service with the annotation voicemesh.io/requires-claims refuse, by a "
-    "DENY of their own and on every path, requests whose token lacks one of those claims. This is "
-    "what keeps tenants apart.",
+    "DENY of their own, on every path and on every port that an ALLOW opens, requests whose token "
+    "lacks one of those claims. This is what keeps tenants apart.",
     remedy='Add a DENY for the workload with when.key request.auth.claims[...] and notValues ["*"].',
     url=_CONDITIONS,
 )
 def declared_claims(stack: Stack, _: Config) -> Iterator[Finding]:
     """Looks at each Service that declares claims."""
+    mesh = mesh_of(stack)
     for (namespace, name), service in stack.services.items():
-        declared = annotations_of(service).get(REQUIRES_CLAIMS) or ""
-        for claim in filter(None, (part.strip() for part in declared.split(","))):
+        for claim in required_claims(service):
             for workload in stack.selected(spec_of(service).get("selector") or {}, namespace):
-                if not any(
-                    "*" in clause.negative.get(f"request.auth.claims[{claim}]", ())
-                    and clause.fields.keys() <= {"ports"}
-                    and len(clause.negative) == 1
-                    for policy in stack.applying("AuthorizationPolicy", workload)
-                    if action_of(policy) == "DENY" and not dry_run(policy)
-                    for clause in clauses(policy)
-                ):
-                    message = f"no DENY of {name} demands the claim {claim}"
+                policies = stack.applying("AuthorizationPolicy", workload)
+                asking = [
+                    rule.region
+                    for rule in claim_rules(policies, mesh)
+                    if rule.key == f"request.auth.claims[{claim}]" and "*" in rule.values
+                ]
+                everybody = [None, Token({"iss": OTHER_ISSUER}), token()]
+                hole = missed(asking, {PORT: open_ports(stack, workload, mesh), TOKEN: everybody})
+                if hole is not None:
+                    where = f", {_described(hole)}" if asking else ""
+                    message = f"no DENY of {name} demands the claim {claim}{where}"
                     yield Finding(service, f"metadata.annotations[{REQUIRES_CLAIMS}]", message)
 
 
@@ -58,64 +91,87 @@ def declared_claims(stack: Stack, _: Config) -> Iterator[Finding]:
     enforcement=Enforcement.MANDATORY,
     text="Where a DENY at a service needs a claim to be there, the gateway that routes to it "
     "refuses requests without that claim; where a DENY at the gateway needs a value of a claim "
-    "for a path, the service behind the path does as well. One of the two removed by mistake then "
-    "opens nothing.",
+    "for a path, the service behind the path does as well. Both do so for the same methods, paths, "
+    "hosts and ports, and whoever calls. One of the two removed by mistake then opens nothing.",
     remedy="Put the same DENY with when.key request.auth.claims[...] and notValues on both.",
     url="https://istio.io/latest/docs/reference/config/security/conditions/",
 )
 def claims_checked_twice(stack: Stack, _: Config) -> Iterator[Finding]:
-    """Compares the claims that DENY policies of gateways and services name."""
-    gateways = gateway_workloads(stack)
-    at_gateways = {id(g): _claims(stack.applying("AuthorizationPolicy", g)) for g in gateways}
-    if not gateways:
-        return
-    for gateway in gateways:
-        mine = at_gateways[id(gateway)]
-        seen: set[tuple[str, tuple[str, ...]]] = set()
-        for workload in stack.workloads:
-            if not workload.proxied or workload in gateways:
+    """Compares the claims that DENY policies of gateways and services name, request by request."""
+    mesh, ways = mesh_of(stack), exposures(stack)
+    for gateway in gateway_workloads(stack):
+        edge = Edge(stack, gateway)
+        mine = claim_rules(stack.applying("AuthorizationPolicy", gateway), mesh)
+        yield from _missing_at_gateway(stack, edge, mine, ways)
+        yield from _missing_at_services(stack, edge, mine, ways)
+
+
+def _missing_at_gateway(
+    stack: Stack, edge: Edge, mine: list[ClaimRule], ways: Ways
+) -> Iterator[Finding]:
+    reported: set[tuple[str, frozenset[str]]] = set()
+    gateways, mesh = gateway_workloads(stack), mesh_of(stack)
+    for workload in stack.workloads:
+        if not workload.proxied or workload in gateways:
+            continue
+        leading = [
+            way
+            for service in stack.services_selecting(workload)
+            for way in ways.get((namespace_of(service), name_of(service)), ())
+        ]
+        for rule in claim_rules(stack.applying("AuthorizationPolicy", workload), mesh):
+            if (rule.key, rule.values) in reported:
                 continue
-            for policy, key, values, _paths in _claims(
-                stack.applying("AuthorizationPolicy", workload)
-            ):
-                if (key, values) in seen:
-                    continue
-                seen.add((key, values))
-                if not any(k == key and set(values) <= set(v) | {"*"} for _, k, v, _ in mine):
-                    yield Finding(policy, "spec.rules", f"gateway {gateway} does not ask for {key}")
-        yield from _missing_at_services(stack, mine)
+            asking = [
+                each.region
+                for each in mine
+                if each.key == rule.key and rule.values <= each.values | {"*"}
+            ]
+            if not ways:
+                hole: Hole = None if asking else {}
+            else:
+                hole = edge.missed_at_gateway(rule.region, leading, asking)
+            if hole is not None:
+                reported.add((rule.key, rule.values))
+                where = f", {_described(hole)}" if asking else ""
+                message = f"gateway {edge.gateway} does not ask for {rule.key}{where}"
+                yield Finding(rule.policy, "spec.rules", message)
 
 
-def _missing_at_services(stack: Stack, mine: list[_Claim]) -> Iterator[Finding]:
-    by_service = exposed_paths(stack)
-    for policy, key, values, paths in mine:
-        for (namespace, name), routed in by_service.items():
-            asked = [p for p in paths if p != "*" and any(p.rstrip("/*") == r for r in routed)]
+def _missing_at_services(
+    stack: Stack, edge: Edge, mine: list[ClaimRule], ways: Ways
+) -> Iterator[Finding]:
+    mesh = mesh_of(stack)
+    for rule in mine:
+        if all(condition.negated for condition in rule.region.on(PATH)):
+            continue
+        for (namespace, name), leading in ways.items():
             service = stack.services.get((namespace, name))
+            asked = [way for way in leading if edge.leads(rule.region, way)]
             if not asked or service is None:
                 continue
             for workload in stack.selected(spec_of(service).get("selector") or {}, namespace):
-                theirs = _claims(stack.applying("AuthorizationPolicy", workload))
-                if not any(
-                    k == key and v == values and any_covers(ps, asked[0]) for _, k, v, ps in theirs
-                ):
-                    message = f"{workload} does not ask for {key} on {asked[0]} itself"
-                    yield Finding(policy, "spec.rules", message)
+                theirs = [
+                    each.region
+                    for each in claim_rules(stack.applying("AuthorizationPolicy", workload), mesh)
+                    if each.key == rule.key and each.values == rule.values
+                ]
+                hole = edge.missed_at_service(rule.region, asked, theirs, workload)
+                if hole is not None:
+                    message = f"{workload} does not ask for {rule.key} itself, {_described(hole)}"
+                    yield Finding(rule.policy, "spec.rules", message)
 
 
-_Claim = tuple[Object, str, tuple[str, ...], tuple[str, ...]]
-
-
-def _claims(policies: list[Object]) -> list[_Claim]:
-    """(policy, claim, values without which it refuses, paths) of all DENY policies."""
-    return [
-        (policy, key, values, clause.fields.get("paths", ("*",)))
-        for policy in policies
-        if action_of(policy) == "DENY" and not dry_run(policy)
-        for clause in clauses(policy)
-        for key, values in clause.negative.items()
-        if key.startswith("request.auth.claims[")
-    ]
+def _described(hole: Mapping[Dimension, Any]) -> str:
+    """A request in a few words."""
+    method, path = hole.get(METHOD), hole.get(PATH)
+    words = [str(each) for each in (method, path) if each is not None]
+    for dimension, word in ((HOST, "at host"), (PORT, "on port")):
+        if dimension in hole:
+            words.append(f"{word} {hole[dimension]}")
+    if hole.get(PEER) is not None:
+        words.append(f"from {str(hole[PEER]).removeprefix(SPIFFE)}")
+    return " ".join(["not for", *words]) if words else "not for every request"
 
 
 @stack_policy(
@@ -125,29 +181,35 @@ def _claims(policies: list[Object]) -> list[_Claim]:
     enforcement=Enforcement.ADVISORY,
     reason="not every platform has fixed addresses for its administrators",
     text="Where a DENY at the gateway asks for a role on some paths, another refuses these paths to "
-    "client addresses that are not listed. A stolen administrator's token is then of no use "
-    "elsewhere.",
+    "client addresses that are not listed, with the same methods. A range wider than /8 is no list. "
+    "A stolen administrator's token is then of no use elsewhere.",
     remedy="Add a DENY with notRemoteIpBlocks for the same paths.",
     url="https://istio.io/latest/docs/tasks/security/authorization/authz-ingress/",
 )
 def admin_addresses(stack: Stack, _: Config) -> Iterator[Finding]:
-    """Compares the paths of role rules with those of address rules at each gateway."""
+    """Compares role rules with address rules at each gateway, request by request."""
+    mesh = mesh_of(stack)
     for gateway in gateway_workloads(stack):
         policies = stack.applying("AuthorizationPolicy", gateway)
         limited = [
-            path
+            region.without(*region.on(CLIENT))
             for policy in policies
             if action_of(policy) == "DENY" and not dry_run(policy)
-            for clause in clauses(policy)
-            if clause.negative.keys() <= {"remoteIpBlocks"}
-            if clause.fields.keys() <= {"paths", "methods", "ports"}
-            for path in clause.fields.get("paths", ("*",))
+            for region in regions(policy, mesh)
+            # A rule about tokens refuses some, from whatever address they come.
+            if not any(c.negated for c in region.on(TOKEN))
+            if all(c.negated and known_addresses(c.values) for c in region.on(CLIENT))
         ]
-        for policy, key, values, paths in _claims(policies):
-            open_paths = [p for p in paths if not any_covers(limited, p)]
-            if "*" not in values and open_paths:
-                message = f"{open_paths[0]} needs {key} and is open to every address"
-                yield Finding(policy, "spec.rules", message)
+        for rule in claim_rules(policies, mesh):
+            if "*" in rule.values:
+                continue
+            hole = Edge(stack, gateway).missed_everywhere(rule.region, limited)
+            if hole is not None:
+                where = hole.get(PATH, "every path")
+                message = f"{where} needs {rule.key} and is open to every address"
+                if limited and METHOD in hole:
+                    message = f"{hole[METHOD]} {message}"
+                yield Finding(rule.policy, "spec.rules", message)
 
 
 @stack_policy(
@@ -155,7 +217,8 @@ def admin_addresses(stack: Stack, _: Config) -> Iterator[Finding]:
     title="The entry for other clusters refuses callers without a mesh certificate's identity",
     severity=Severity.HIGH,
     text="For each port on which a gateway takes ISTIO_MUTUAL, a DENY refuses callers whose "
-    "principal is not of the mesh. The ALLOW rules of the gateway speak of tokens only.",
+    "principal is not of the mesh's trust domain. The ALLOW rules of the gateway speak of tokens "
+    "only.",
     remedy="Add a DENY with notPrincipals of the trust domain for the port.",
     url="https://istio.io/latest/docs/reference/config/security/authorization-policy/#Source",
 )
@@ -170,6 +233,9 @@ def mesh_entry(stack: Stack, _: Config) -> Iterator[Finding]:
             if action_of(policy) == "DENY" and not dry_run(policy)
             for clause in clauses(policy)
             if clause.negative.keys() == {"principals"} and clause.fields.keys() <= {"ports"}
+            if all(
+                p.partition("/")[0] in stack.trust_domains for p in clause.negative["principals"]
+            )
             for port in clause.fields.get("ports", ("*",))
         }
         for index, server in enumerate(spec_of(item).get("servers") or ()):

@@ -20,6 +20,7 @@ from policies.stack import Stack
 _TLS = (
     "https://istio.io/latest/docs/reference/config/networking/destination-rule/#ClientTLSSettings"
 )
+_MODES = {"SIMPLE", "MUTUAL", "ISTIO_MUTUAL"}
 
 
 @object_policy(
@@ -29,7 +30,8 @@ _TLS = (
     severity=Severity.CRITICAL,
     codes=("KIA0204",),
     text="TLS mode DISABLE stands nowhere: not at the top, not for a port, not in a subset, not "
-    "for a port of a subset. It makes callers send plain text past everything else.",
+    "for a port of a subset. It makes callers send plain text past everything else. A tls block "
+    "that names no mode means DISABLE too.",
     remedy="Use ISTIO_MUTUAL inside the mesh, or delete the tls block.",
     url=_TLS,
     locked=True,
@@ -37,8 +39,15 @@ _TLS = (
 def on(item: Object, _: Config) -> Iterator[Finding]:
     """Looks at all four levels."""
     for path, policy in traffic_policies(item):
-        if (policy.get("tls") or {}).get("mode") == "DISABLE":
-            yield Finding(item, f"{path}.tls.mode", "TLS is switched off")
+        tls = policy.get("tls")
+        if tls is None:
+            continue
+        mode = tls.get("mode") or "DISABLE"
+        if mode == "DISABLE":
+            said = "" if tls.get("mode") else ": no mode means DISABLE"
+            yield Finding(item, f"{path}.tls.mode", f"TLS is switched off{said}")
+        elif mode not in _MODES:
+            yield Finding(item, f"{path}.tls.mode", f"{mode} is no mode that Istio knows")
 
 
 @object_policy(

@@ -9,10 +9,9 @@ from policies.access_rules import (
     action_of,
     any_covers,
     clauses,
-    declared_public,
     dry_run,
 )
-from policies.exposed import gateway_workloads
+from policies.exposed import declared_open_paths, gateway_ports, gateway_workloads
 from policies.policy import (
     Config,
     Enforcement,
@@ -27,7 +26,6 @@ from policies.policy import (
     stack_policy,
 )
 from policies.stack import Stack, by_reference, selector_of
-from policies.workloads import Workload
 
 _CONCEPTS = "https://istio.io/latest/docs/concepts/security/"
 
@@ -97,15 +95,18 @@ def _meshed(stack: Stack) -> set[str]:
     "AuthorizationPolicy",
     title="No authorization policy is a dry run",
     severity=Severity.HIGH,
-    text="The annotation istio.io/dry-run makes a policy log its verdict and let everything pass.",
-    remedy="Remove the annotation.",
+    text="The annotation istio.io/dry-run makes a policy log its verdict and let everything pass. "
+    "One with an action that Istio does not know is not enforced at all.",
+    remedy="Remove the annotation; write ALLOW, DENY, AUDIT or CUSTOM.",
     url="https://istio.io/latest/docs/tasks/security/authorization/authz-dry-run/",
 )
 def enforced(item: Object, _: Config) -> Iterator[Finding]:
-    """Looks at the annotation."""
+    """Looks at the annotation and the action."""
     if dry_run(item):
         path = "metadata.annotations[istio.io/dry-run]"
         yield Finding(item, path, "the policy is only tried, not enforced")
+    if action_of(item) not in ("ALLOW", "DENY", "AUDIT", "CUSTOM"):
+        yield Finding(item, "spec.action", f"{action_of(item)} is no action that Istio knows")
 
 
 @stack_policy(
@@ -127,15 +128,7 @@ def gateway_demands_token(stack: Stack, _: Config) -> Iterator[Finding]:
         if not authentications:
             continue
         policies = stack.applying("AuthorizationPolicy", workload)
-        public = [
-            path
-            for policy in policies
-            if action_of(policy) == "ALLOW" and declared_public(policy)
-            for clause in clauses(policy)
-            # Preflights are open on every path, and say nothing of other methods.
-            if clause.fields.get("methods") != ("OPTIONS",)
-            for path in clause.fields.get("paths", ())
-        ]
+        public = declared_open_paths(stack, workload)
         demands = [
             (policy, clause)
             for policy in policies
@@ -152,7 +145,7 @@ def gateway_demands_token(stack: Stack, _: Config) -> Iterator[Finding]:
                 yield Finding(policy, clause.path, problem)
         covered = {port for _, clause in demands for port in clause.fields.get("ports", ())}
         anywhere = any("ports" not in clause.fields for _, clause in demands)
-        for port in () if anywhere or not demands else _tls_ports(stack, workload):
+        for port in () if anywhere or not demands else gateway_ports(stack, workload):
             if not any_covers(covered, port):
                 message = f"port {port} of gateway {workload} takes requests without a token"
                 yield Finding(demands[0][0], demands[0][1].path, message)
@@ -170,19 +163,6 @@ def _hole(clause: Clause, public: list[str]) -> str | None:
     if undeclared:
         return f"it leaves out {', '.join(undeclared)}, which no policy declares as public"
     return None
-
-
-def _tls_ports(stack: Stack, workload: Workload) -> list[str]:
-    """Ports on which a gateway's pods end TLS."""
-    return sorted(
-        {
-            str((server.get("port") or {}).get("number"))
-            for gateway in stack.of("Gateway")
-            if workload.matched_by(spec_of(gateway).get("selector") or {})
-            for server in spec_of(gateway).get("servers") or ()
-            if (server.get("tls") or {}).get("mode") in ("SIMPLE", "MUTUAL", "ISTIO_MUTUAL")
-        }
-    )
 
 
 @stack_policy(
@@ -211,7 +191,7 @@ def gateway_hides_internals(stack: Stack, config: Config) -> Iterator[Finding]:
             for clause in clauses(policy)
             if "paths" in clause.fields and not clause.negative
             if clause.fields.keys() <= {"paths", "ports"}
-            if all(p in clause.fields.get("ports", (p,)) for p in _tls_ports(stack, workload))
+            if all(p in clause.fields.get("ports", (p,)) for p in gateway_ports(stack, workload))
             for path in clause.fields["paths"]
         ]
         for path in config["paths"]:

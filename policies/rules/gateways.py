@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from policies.exposed import HTTP, redirects
 from policies.policy import (
     Config,
     Enforcement,
@@ -22,6 +23,11 @@ from policies.stack import Stack
 _GATEWAY = "https://istio.io/latest/docs/reference/config/networking/gateway/"
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"
 _OLD_TLS = {"TLSV1_0", "TLSV1_1"}
+_PLAIN = {*HTTP, "TCP", "MONGO", "MYSQL", "REDIS"}
+_WAYPOINTS = {"istio-waypoint", "istio-east-west"}
+"""Classes of the Gateway API whose gateways only other proxies of the mesh reach."""
+_ENDING = {"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"}
+"""Modes in which the gateway itself ends TLS."""
 _WEAK = ("RC4", "3DES", "CBC3", "NULL", "EXPORT", "MD5")
 
 
@@ -48,10 +54,9 @@ def encrypted(item: Object, _: Config) -> Iterator[Finding]:
     """Looks at each server."""
     for path, server in _servers(item):
         tls, protocol = server.get("tls") or {}, _protocol(server)
-        plain = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "MONGO", "MYSQL")
-        if plain and not tls.get("httpsRedirect"):
+        if protocol in _PLAIN and not redirects(server):
             yield Finding(item, f"{path}.tls", f"{protocol} is served in plain text")
-        elif not plain and not tls.get("mode") and not tls.get("credentialName"):
+        elif protocol not in _PLAIN and not tls:
             yield Finding(item, f"{path}.tls", f"{protocol} has no TLS settings")
 
 
@@ -60,17 +65,25 @@ def encrypted(item: Object, _: Config) -> Iterator[Finding]:
     "Gateway",
     title="Gateways end TLS themselves",
     severity=Severity.HIGH,
-    text="No server passes TLS through. What is passed through is seen by no policy, no limit and "
-    "no log of the gateway.",
+    text="No server passes TLS through, as one does whose tls block names no mode. What is passed "
+    "through is seen by no policy, no limit and no log of the gateway.",
     remedy="Use SIMPLE or MUTUAL for clients, ISTIO_MUTUAL for other clusters of the mesh.",
     url=_GATEWAY + "#ServerTLSSettings-TLSmode",
 )
 def ends_tls(item: Object, _: Config) -> Iterator[Finding]:
     """Looks at each server's mode."""
     for path, server in _servers(item):
-        mode = (server.get("tls") or {}).get("mode")
-        if mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
-            yield Finding(item, f"{path}.tls.mode", f"{mode} goes past all policies")
+        tls = server.get("tls") or {}
+        mode = tls.get("mode")
+        if mode in _ENDING or not tls or (not mode and _protocol(server) in HTTP):
+            continue
+        if not mode:
+            message = "no mode means PASSTHROUGH, which goes past all policies"
+        elif mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
+            message = f"{mode} goes past all policies"
+        else:
+            message = f"{mode} is no mode that Istio knows"
+        yield Finding(item, f"{path}.tls.mode", message)
 
 
 @object_policy(
@@ -180,7 +193,7 @@ def certificate(stack: Stack, _: Config) -> Iterator[Finding]:
         homes = {w.namespace for w in pods} or {namespace_of(item)}
         for path, server in _servers(item):
             tls = server.get("tls") or {}
-            if tls.get("mode") not in ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL"):
+            if tls.get("mode") not in _ENDING - {"ISTIO_MUTUAL"}:
                 continue
             name = tls.get("credentialName")
             files = tls.get("serverCertificate") and tls.get("privateKey")
@@ -260,7 +273,8 @@ def port_served(stack: Stack, _: Config) -> Iterator[Finding]:
     title="Clients come in through the gateway only",
     severity=Severity.HIGH,
     text="No Service but that of a Gateway's pods is of type LoadBalancer or NodePort or has "
-    "external addresses, and no Ingress leads past the Gateway objects.",
+    "external addresses, and neither an Ingress nor a Gateway of the Gateway API leads past the "
+    "Gateway objects, which are all that these policies look at. A waypoint is no way in.",
     remedy="Make the Service ClusterIP and route to it from the gateway.",
     url="https://istio.io/latest/docs/ops/best-practices/security/",
     enforcement=Enforcement.MANDATORY,
@@ -277,3 +291,11 @@ def way_in(stack: Stack, _: Config) -> Iterator[Finding]:
             yield Finding(item, "spec.type", f"{how} opens the Service beside the gateway")
     for item in stack.of("Ingress"):
         yield Finding(item, "", "an Ingress routes past the Gateway objects")
+    for item in stack.objects if stack.uses_istio else ():
+        other = str(item.get("apiVersion", "")).startswith("gateway.networking.k8s.io/")
+        if (
+            other
+            and item.get("kind") == "Gateway"
+            and spec_of(item).get("gatewayClassName") not in _WAYPOINTS
+        ):
+            yield Finding(item, "", "a Gateway of the Gateway API lets in past the policies")

@@ -26,9 +26,9 @@ _PEER_AUTHENTICATION = "https://istio.io/latest/docs/reference/config/security/p
     title="Mutual TLS is STRICT at every level",
     severity=Severity.CRITICAL,
     codes=("TIS0104", "TIS0206"),
-    text="No PeerAuthentication sets PERMISSIVE or DISABLE, neither as a whole nor for one port: "
-    "such a port takes plain text, and everything that policies say of callers' identities is void "
-    "there.",
+    text="No PeerAuthentication sets PERMISSIVE, DISABLE or a mode that Istio does not know, "
+    "neither as a whole nor for one port: such a port takes plain text, and everything that "
+    "policies say of callers' identities is void there.",
     remedy="Set mtls.mode to STRICT and delete the exception under portLevelMtls.",
     url=_PEER_AUTHENTICATION + "#PeerAuthentication-MutualTLS-Mode",
     locked=True,
@@ -42,6 +42,8 @@ def strict(item: Object, _: Config) -> Iterator[Finding]:
     for path, mode in levels.items():
         if mode in ("PERMISSIVE", "DISABLE"):
             yield Finding(item, path, f"mode is {mode}, plain text is accepted")
+        elif mode and mode not in ("STRICT", "UNSET"):
+            yield Finding(item, path, f"{mode} is no mode that Istio knows")
 
 
 @stack_policy(

@@ -182,7 +182,7 @@ def policy_port_exists(stack: Stack, _: Config) -> Iterator[Finding]:
         known: set[str] = set()
         for workload in workloads:
             if id(workload) not in served:
-                served[id(workload)] = _ports_of(stack, workload)
+                served[id(workload)] = ports_of(stack, workload)
             known |= served[id(workload)]
         if not known:
             continue
@@ -198,7 +198,8 @@ def policy_port_exists(stack: Stack, _: Config) -> Iterator[Finding]:
                 yield Finding(item, path, message)
 
 
-def _ports_of(stack: Stack, workload: Workload) -> set[str]:
+def ports_of(stack: Stack, workload: Workload) -> set[str]:
+    """Ports of the pods that a Service, a container or a Gateway server names."""
     found: set[str] = set()
     for service in stack.services_selecting(workload):
         for port in spec_of(service).get("ports") or ():

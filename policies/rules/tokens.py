@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
-from policies.access_rules import PEER, action_of, any_covers, clauses, covers, declared_public
+from policies.access_rules import (
+    PEER,
+    action_of,
+    any_covers,
+    clauses,
+    covers,
+    declared_public,
+    required_claims,
+)
+from policies.exposed import gateway_workloads
 from policies.mesh_config import RELEASE_KINDS, chart_of, release_values
 from policies.policy import (
     Config,
@@ -104,7 +114,7 @@ def claims_need_issuer(stack: Stack, _: Config) -> Iterator[Finding]:
             continue
         problems: dict[tuple[str, str], None] = {}
         for workload in stack.taken_by(item):
-            issuers = _issuers(stack, workload)
+            issuers = issuers_of(stack, workload)
             if not issuers:
                 path = min(path for path, _ in named)
                 problems[path, f"no RequestAuthentication checks tokens for {workload}"] = None
@@ -130,7 +140,8 @@ def claims_need_issuer(stack: Stack, _: Config) -> Iterator[Finding]:
             yield Finding(route.virtual_service, f"{route.path}.match", message)
 
 
-def _issuers(stack: Stack, workload: Workload) -> set[str]:
+def issuers_of(stack: Stack, workload: Workload) -> set[str]:
+    """Issuers whose tokens the RequestAuthentications of a workload take."""
     return {
         str(rule.get("issuer"))
         for item in stack.applying("RequestAuthentication", workload)
@@ -258,10 +269,12 @@ def token_audience(item: Object, _: Config) -> Iterator[Finding]:
     title="A header that carries a claim can't be written by a client",
     severity=Severity.CRITICAL,
     text="A header that one issuer's rule fills from a claim is filled by the rule of every issuer "
-    "of every RequestAuthentication, and routes that are open without a token remove it. "
-    "Otherwise a client writes the header itself and is believed.",
-    remedy="Give every jwtRule the same outputClaimToHeaders, and remove these headers on routes "
-    "that are open without a token.",
+    "of every RequestAuthentication, for one issuer from the same claim, and routes that are open "
+    "without a token remove it. A claim that a Service requires (voicemesh.io/requires-claims) is "
+    "put into some header by every rule of its pods. Otherwise a client writes the header itself "
+    "and is believed.",
+    remedy="Give every jwtRule the same outputClaimToHeaders, with the claims that services "
+    "require, and remove these headers on routes that are open without a token.",
     url=_REQUEST_AUTHENTICATION + "#ClaimToHeader",
 )
 def claim_headers_guarded(stack: Stack, _: Config) -> Iterator[Finding]:
@@ -271,18 +284,45 @@ def claim_headers_guarded(stack: Stack, _: Config) -> Iterator[Finding]:
         for item in stack.of("RequestAuthentication")
         for index, rule in enumerate(spec_of(item).get("jwtRules") or ())
     ]
-    headers = {
+    headers = {header for _, _, rule in rules for header in _filled(rule)}
+    meant: dict[tuple[str, str], str] = {}
+    required = _required_claims(stack)
+    for item, index, rule in rules:
+        path, filled = f"spec.jwtRules[{index}].outputClaimToHeaders", _filled(rule)
+        issuer = str(rule.get("issuer"))
+        for header in sorted(headers - filled.keys()):
+            message = f"with a token of {issuer} the client writes {header} itself"
+            yield Finding(item, path, message)
+        for header, claim in filled.items():
+            first = meant.setdefault((issuer, header), claim)
+            if first != claim:
+                yield Finding(
+                    item, path, f"{header} is filled from {claim}, elsewhere from {first}"
+                )
+        for claim, service in required.get(id(item), {}).items():
+            if claim not in filled.values():
+                message = f"no header tells {service} the claim {claim} which it requires"
+                yield Finding(item, path, message)
+    yield from _open_routes(stack, headers)
+
+
+def _filled(rule: Mapping[str, Any]) -> dict[str, str]:
+    """Headers that an issuer's rule fills, each with its claim."""
+    return {
         str(out.get("header", "")).lower(): str(out.get("claim", ""))
-        for _, _, rule in rules
         for out in rule.get("outputClaimToHeaders") or ()
     }
-    for item, index, rule in rules:
-        filled = {str(o.get("header", "")).lower() for o in rule.get("outputClaimToHeaders") or ()}
-        for header in sorted(headers.keys() - filled):
-            path = f"spec.jwtRules[{index}].outputClaimToHeaders"
-            message = f"with a token of {rule.get('issuer')} the client writes {header} itself"
-            yield Finding(item, path, message)
-    yield from _open_routes(stack, set(headers))
+
+
+def _required_claims(stack: Stack) -> dict[int, dict[str, str]]:
+    """Claims that Services require of their pods' RequestAuthentications, with the Service."""
+    found: dict[int, dict[str, str]] = {}
+    for (namespace, name), service in stack.services.items():
+        for claim in required_claims(service):
+            for workload in stack.selected(spec_of(service).get("selector") or {}, namespace):
+                for item in stack.applying("RequestAuthentication", workload):
+                    found.setdefault(id(item), {}).setdefault(claim, f"{namespace}/{name}")
+    return found
 
 
 def _open_routes(stack: Stack, headers: set[str]) -> Iterator[Finding]:
@@ -328,9 +368,12 @@ def token_forwarded(stack: Stack, _: Config) -> Iterator[Finding]:
     )
     if asking is None:
         return
-    for item in stack.of("RequestAuthentication"):
-        if not selector_of(item) or not stack.is_gateway(selector_of(item)):
-            continue
+    at_gateways = {
+        id(item): item
+        for gateway in gateway_workloads(stack)
+        for item in stack.applying("RequestAuthentication", gateway)
+    }
+    for item in at_gateways.values():
         for index, rule in enumerate(spec_of(item).get("jwtRules") or ()):
             if not rule.get("forwardOriginalToken"):
                 path = f"spec.jwtRules[{index}].forwardOriginalToken"

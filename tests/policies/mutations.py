@@ -13,10 +13,15 @@ from typing import Any
 
 from components.objects import GeneratedSecret, HelmRelease
 from policies.run import check
-from tests.policies import mutations_identity, mutations_mesh, mutations_traffic
+from tests.policies import (
+    mutations_disguised,
+    mutations_identity,
+    mutations_mesh,
+    mutations_traffic,
+)
 from tests.policies.mutants import MUTATIONS, Mutation, Object, Objects, made
 
-SUBJECTS = (mutations_identity, mutations_traffic, mutations_mesh)
+SUBJECTS = (mutations_identity, mutations_disguised, mutations_traffic, mutations_mesh)
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ NARROW = _allow("narrow", {"principals": [ONE]}, {"paths": ["/a", "/b"], "method
         ({"principals": [ONE]}, {"methods": ["PUT"]}, False),
         ({"principals": [ONE]}, {"paths": ["/a"], "methods": ["GET"]}, False),
         ({"principals": [ONE], "requestPrincipals": ["i/*"]}, {}, False),
-        ({"principals": [ONE]}, {"paths": ["/a"], "hosts": ["h"]}, False),
+        ({"principals": [ONE]}, {"paths": ["/a"], "hosts": ["h"]}, True),
     ],
 )
 def test_a_broad_allow_undoes_a_narrow_one(

@@ -27,6 +27,8 @@ EXPECTED: dict[str, list[Row]] = {
         ("mtls-strict-root", "PeerAuthentication istio-system/default", ""),
         ("mtls-one-policy", "PeerAuthentication shop/again", "spec.selector"),
         ("mtls-auto", "Release istio-system/istiod", "spec.values.meshConfig.enableAutoMtls"),
+        ("mtls-strict", "PeerAuthentication cart/unknown", "spec.mtls.mode"),
+        ("mtls-strict", "PeerAuthentication cart/unknown", "spec.portLevelMtls.8080.mode"),
     ],
     "client_tls": [
         (
@@ -52,6 +54,19 @@ EXPECTED: dict[str, list[Row]] = {
             "spec.trafficPolicy.tls.caCertificates",
         ),
         ("client-tls-mutual", "DestinationRule shop/foreign", "spec.trafficPolicy.tls.mode"),
+        (
+            "client-tls-on",
+            "DestinationRule shop/no-mode",
+            "spec.subsets[0].trafficPolicy.portLevelSettings[0].tls.mode",
+        ),
+        ("client-tls-on", "DestinationRule shop/no-mode", "spec.subsets[0].trafficPolicy.tls.mode"),
+        (
+            "client-tls-on",
+            "DestinationRule shop/no-mode",
+            "spec.trafficPolicy.portLevelSettings[0].tls.mode",
+        ),
+        ("client-tls-on", "DestinationRule shop/no-mode", "spec.trafficPolicy.tls.mode"),
+        ("client-tls-on", "DestinationRule shop/unknown-mode", "spec.trafficPolicy.tls.mode"),
     ],
     "deny_by_default": [
         ("deny-by-default", "AuthorizationPolicy istio-system/deny-all", "spec"),
@@ -73,6 +88,12 @@ EXPECTED: dict[str, list[Row]] = {
             "spec.rules[0].from[0].source",
         ),
         ("gateway-hides-internals", "Release istio-system/istio-ingressgateway", ""),
+        (
+            "authorization-enforced",
+            "AuthorizationPolicy istio-system/tried-too",
+            "metadata.annotations[istio.io/dry-run]",
+        ),
+        ("authorization-enforced", "AuthorizationPolicy shop/unknown-action", "spec.action"),
     ],
     "allow": [
         (
@@ -112,6 +133,109 @@ EXPECTED: dict[str, list[Row]] = {
             "AuthorizationPolicy shop/no-reason",
             "metadata.annotations[voicemesh.io/reason]",
         ),
+        (
+            "allow-names-accounts",
+            "AuthorizationPolicy shop/by-pattern",
+            "spec.rules[0].from[0].source",
+        ),
+        (
+            "allow-names-accounts",
+            "AuthorizationPolicy shop/by-pattern",
+            "spec.rules[1].from[0].source",
+        ),
+        (
+            "allow-names-accounts",
+            "AuthorizationPolicy shop/by-pattern",
+            "spec.rules[2].from[0].source",
+        ),
+        (
+            "allow-names-accounts",
+            "AuthorizationPolicy shop/by-pattern",
+            "spec.rules[3].from[0].source",
+        ),
+        (
+            "allow-names-accounts",
+            "AuthorizationPolicy shop/by-pattern",
+            "spec.rules[4].from[0].source",
+        ),
+        (
+            "allow-names-accounts",
+            "AuthorizationPolicy shop/by-pattern",
+            "spec.rules[5].from[0].source",
+        ),
+        (
+            "allow-names-accounts",
+            "AuthorizationPolicy shop/by-pattern",
+            "spec.rules[6].from[0].source",
+        ),
+        (
+            "allow-names-accounts",
+            "AuthorizationPolicy shop/by-pattern",
+            "spec.rules[7].from[0].source",
+        ),
+        ("allow-names-accounts", "AuthorizationPolicy shop/by-pattern", "spec.rules[8]"),
+        (
+            "allow-names-callers",
+            "AuthorizationPolicy shop/by-nothing",
+            "spec.rules[0].from[0].source",
+        ),
+        ("allow-names-callers", "AuthorizationPolicy shop/by-nothing", "spec.rules[1]"),
+        ("allow-names-callers", "AuthorizationPolicy shop/by-nothing", "spec.rules[2]"),
+        ("allow-names-callers", "AuthorizationPolicy shop/by-nothing", "spec.rules[3]"),
+        (
+            "allow-names-callers",
+            "AuthorizationPolicy shop/by-nothing",
+            "spec.rules[4].from[0].source",
+        ),
+        (
+            "allow-names-issuers",
+            "AuthorizationPolicy shop/by-issuer-pattern",
+            "spec.rules[0].from[0].source",
+        ),
+        ("allow-names-issuers", "AuthorizationPolicy shop/by-issuer-pattern", "spec.rules[1]"),
+        (
+            "allow-not-undone",
+            "AuthorizationPolicy shop/broad-by-account",
+            "spec.rules[0].from[0].source",
+        ),
+        (
+            "allow-not-undone",
+            "AuthorizationPolicy shop/broad-in-disguise",
+            "spec.rules[0].from[0].source",
+        ),
+        (
+            "allow-not-undone",
+            "AuthorizationPolicy shop/broad-in-disguise",
+            "spec.rules[1].from[0].source",
+        ),
+        (
+            "allow-not-undone",
+            "AuthorizationPolicy shop/broad-in-disguise",
+            "spec.rules[2].from[0].source",
+        ),
+        (
+            "allow-not-undone",
+            "AuthorizationPolicy shop/broad-in-disguise",
+            "spec.rules[3].from[0].source",
+        ),
+        (
+            "allow-not-undone",
+            "AuthorizationPolicy shop/broad-in-disguise",
+            "spec.rules[4].from[0].source",
+        ),
+        (
+            "allow-not-undone",
+            "AuthorizationPolicy shop/broad-in-disguise",
+            "spec.rules[5].from[0].source",
+        ),
+        (
+            "public-declared",
+            "AuthorizationPolicy shop/broad-by-account",
+            "spec.rules[0].from[0].source",
+        ),
+        ("public-declared", "AuthorizationPolicy shop/by-pattern", "spec.rules[0].from[0].source"),
+        ("public-declared", "AuthorizationPolicy shop/by-pattern", "spec.rules[1].from[0].source"),
+        ("public-declared", "AuthorizationPolicy shop/by-pattern", "spec.rules[6].from[0].source"),
     ],
     "tokens": [
         (
@@ -171,6 +295,12 @@ EXPECTED: dict[str, list[Row]] = {
             "RequestAuthentication istio-system/gateway",
             "spec.jwtRules[1].forwardOriginalToken",
         ),
+        (
+            "claim-headers-guarded",
+            "RequestAuthentication billing/bills",
+            "spec.jwtRules[0].outputClaimToHeaders",
+        ),
+        ("token-demanded", "RequestAuthentication billing/bills", "spec.jwtRules"),
     ],
     "claims": [
         (
@@ -186,6 +316,19 @@ EXPECTED: dict[str, list[Row]] = {
             "spec.rules",
         ),
         ("mesh-entry-demands-identity", "Gateway istio-system/mesh", "spec.servers[0].tls"),
+        (
+            "admin-from-known-addresses",
+            "AuthorizationPolicy istio-system/gateway-cart",
+            "spec.rules",
+        ),
+        ("claims-checked-twice", "AuthorizationPolicy istio-system/gateway-cart", "spec.rules"),
+        ("claims-checked-twice", "AuthorizationPolicy shop/cart-role", "spec.rules"),
+        (
+            "declared-claims-demanded",
+            "Service shop/cart",
+            "metadata.annotations[voicemesh.io/requires-claims]",
+        ),
+        ("mesh-entry-demands-identity", "Gateway istio-system/mesh-too", "spec.servers[0].tls"),
     ],
     "references": [
         ("selector-selects", "AuthorizationPolicy shop/selects-nothing", "spec.selector"),
@@ -300,6 +443,13 @@ EXPECTED: dict[str, list[Row]] = {
         ("gateway-port-served", "Gateway istio-system/rival", "spec.servers[1].port.number"),
         ("way-in-is-the-gateway", "Ingress shop/orders", ""),
         ("way-in-is-the-gateway", "Service shop/orders", "spec.type"),
+        ("gateway-encrypted", "Gateway istio-system/modes", "spec.servers[3].tls"),
+        ("gateway-encrypted", "Gateway istio-system/modes", "spec.servers[5].tls"),
+        ("gateway-ends-tls", "Gateway istio-system/modes", "spec.servers[0].tls.mode"),
+        ("gateway-ends-tls", "Gateway istio-system/modes", "spec.servers[1].tls.mode"),
+        ("gateway-ends-tls", "Gateway istio-system/modes", "spec.servers[2].tls.mode"),
+        ("gateway-ends-tls", "Gateway istio-system/modes", "spec.servers[3].tls.mode"),
+        ("way-in-is-the-gateway", "Gateway shop/side-door", ""),
     ],
     "telemetry": [
         ("telemetry-distinct", "Telemetry istio-system/again", "spec.selector"),
