@@ -18,8 +18,10 @@ from policies.rules import (
     injection,
     mesh_settings,
     mtls,
+    network_policies,
     references,
     routes,
+    secrets,
     telemetry,
     tokens,
 )
@@ -39,6 +41,8 @@ SUBJECTS: tuple[ModuleType, ...] = (
     telemetry,
     envoy_filters,
     injection,
+    network_policies,
+    secrets,
     mesh_settings,
 )
 

@@ -19,7 +19,7 @@ from policies.policy import (
 )
 from policies.routing import traffic_policies
 from policies.stack import Stack, selector_of
-from policies.workloads import POD_TEMPLATES
+from policies.workloads import PODS, pod_template
 
 _MESH_CONFIG = "https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/"
 _SIDECAR = "https://istio.io/latest/docs/reference/config/networking/sidecar/"
@@ -85,8 +85,8 @@ def client_address(stack: Stack, _: Config) -> Iterator[Finding]:
         ):
             return
     on_pods = any(
-        "numTrustedProxies" in str((spec_of(d).get("template") or {}).get("metadata") or {})
-        for d in stack.of(*POD_TEMPLATES)
+        "numTrustedProxies" in str(pod_template(item)[1].get("metadata") or {})
+        for item in stack.of(PODS)
     )
     for item in () if on_pods else stack.of("AuthorizationPolicy"):
         for clause in clauses(item):

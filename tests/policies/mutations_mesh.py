@@ -461,6 +461,77 @@ def _(o: Objects) -> None:
     container.setdefault("env", []).append({"name": "REDIS_PASSWORD", "value": "hunter22"})
 
 
+@mutation("a pod whose interception is off", "traffic-not-excluded")
+def _(o: Objects) -> None:
+    annotations = pod_template(o)["metadata"].setdefault("annotations", {})
+    annotations["sidecar.istio.io/interceptionMode"] = "NONE"
+
+
+_mesh(
+    "no proxy intercepts anything",
+    "traffic-not-excluded",
+    _set("defaultConfig.interceptionMode", "NONE"),
+)
+
+
+def _cron_job(o: Objects, pod: Object) -> None:
+    template = {"metadata": pod.pop("metadata", {}), "spec": {"containers": [], **pod}}
+    job = {"schedule": "0 0 * * *", "jobTemplate": {"spec": {"template": template}}}
+    o.append(made("CronJob", "batch/v1", apps(o), job))
+
+
+@mutation("a CronJob without a proxy", "pod-injected")
+def _(o: Objects) -> None:
+    _cron_job(o, {"metadata": {"labels": {"sidecar.istio.io/inject": "no"}}})
+
+
+@mutation("a CronJob around the proxy", "traffic-not-excluded")
+def _(o: Objects) -> None:
+    excluded = {"traffic.sidecar.istio.io/excludeOutboundIPRanges": "0.0.0.0/0"}
+    _cron_job(o, {"metadata": {"annotations": excluded}})
+
+
+@mutation("a password in an init container of a CronJob", "no-secret-in-clear")
+def _(o: Objects) -> None:
+    env = [{"name": "DATABASE_URL", "value": "postgres://app:hunter22@db"}]
+    _cron_job(o, {"initContainers": [{"name": "migrate", "env": env}]})
+
+
+@mutation("pods that start without a proxy when istiod is away", "injector-injects")
+def _(o: Objects) -> None:
+    for webhook in one(o, "MutatingWebhookConfiguration")["webhooks"]:
+        webhook["failurePolicy"] = "Ignore"
+
+
+@mutation("pods with a label that never get a proxy", "injector-injects")
+def _(o: Objects) -> None:
+    item = one(o, "ConfigMap", lambda c: name(c) == "istio-sidecar-injector")
+    lines = item["data"]["config"]
+    item["data"]["config"] = lines.replace(
+        "neverInjectSelector:\n  []",
+        "neverInjectSelector: [{matchExpressions: [{key: app, operator: Exists}]}]",
+    )
+
+
+_value(
+    "injection switched off",
+    "injector-injects",
+    "istiod",
+    _set("global.proxy.autoInject", "disabled"),
+)
+
+
+@mutation("Redis guarded against leaving only", "outside-guarded")
+def _(o: Objects) -> None:
+    for item in every(o, "NetworkPolicy"):
+        item["spec"]["policyTypes"] = ["Egress"]
+
+
+@mutation("Redis open to half of the world", "network-policy-narrow")
+def _(o: Objects) -> None:
+    one(o, "NetworkPolicy")["spec"]["ingress"][0]["from"] = [{"ipBlock": {"cidr": "128.0.0.0/1"}}]
+
+
 # Egress
 
 

@@ -409,14 +409,60 @@ EXPECTED: dict[str, list[Row]] = {
             "spec.template.spec.containers[0].image",
         ),
         ("port-named", "Service shop/orders", "spec.ports[0]"),
-        ("outside-guarded", "Deployment data/gateway", ""),
+        (
+            "pod-injected",
+            "CronJob shop/nightly",
+            "spec.jobTemplate.spec.template.metadata.labels[sidecar.istio.io/inject]",
+        ),
+        (
+            "pod-injected",
+            "CronJob shop/nightly",
+            "spec.jobTemplate.spec.template.metadata.annotations[inject.istio.io/templates]",
+        ),
+        (
+            "traffic-not-excluded",
+            "CronJob shop/nightly",
+            "spec.jobTemplate.spec.template.metadata.annotations"
+            "[sidecar.istio.io/interceptionMode]",
+        ),
+        (
+            "traffic-not-excluded",
+            "Release istio-system/istiod",
+            "spec.values.meshConfig.defaultConfig.interceptionMode",
+        ),
+        (
+            "pod-uid",
+            "CronJob shop/nightly",
+            "spec.jobTemplate.spec.template.spec.initContainers[0].securityContext.runAsUser",
+        ),
+        (
+            "injector-injects",
+            "MutatingWebhookConfiguration istio-sidecar-injector",
+            "webhooks[0].failurePolicy",
+        ),
+        (
+            "injector-injects",
+            "Release istio-system/istiod",
+            "spec.values.sidecarInjectorWebhook",
+        ),
+    ],
+    "network_policies": [
+        ("outside-guarded", "StatefulSet data/redis", ""),
         ("network-policy-narrow", "NetworkPolicy shop/open", "spec.ingress[0].from"),
         ("network-policy-narrow", "NetworkPolicy shop/open", "spec.ingress[1].from"),
+    ],
+    "secrets": [
         (
             "no-secret-in-clear",
             "Deployment shop/orders",
             "spec.template.spec.containers[0].env[0].value",
         ),
+        (
+            "no-secret-in-clear",
+            "Deployment shop/orders",
+            "spec.template.spec.initContainers[0].env[0].value",
+        ),
+        ("no-secret-in-clear", "ConfigMap shop/orders", "data.app.yaml"),
         (
             "no-secret-in-clear",
             "Release istio-system/istiod",
