@@ -131,6 +131,12 @@ def _levels(path: str, holder: Mapping[str, Any]) -> Iterator[tuple[str, Mapping
         yield f"{path}.trafficPolicy.portLevelSettings[{index}]", port
 
 
+def protocol_of(port: Mapping[str, Any]) -> str:
+    """What a Service port says it speaks, in Istio's words; empty where it does not say."""
+    declared = str(port.get("appProtocol") or "").lower().removeprefix("kubernetes.io/")
+    return declared or str(port.get("name") or "").split("-")[0].lower()
+
+
 def seconds(duration: Any) -> Decimal | None:
     """A duration such as `1h30m` or `250ms` in seconds; None for what is none."""
     text = str(duration or "")

@@ -17,7 +17,7 @@ from policies.policy import (
     spec_of,
     stack_policy,
 )
-from policies.rules.envoy_filters import protocol_of
+from policies.routing import protocol_of
 from policies.stack import Stack
 from policies.workloads import PODS, containers, injection_asked, pod_template
 

@@ -313,6 +313,85 @@ def _(o: Objects) -> None:
     filter_of(o, "ratelimit.v3.RateLimit")["spec"]["configPatches"].append(entry)
 
 
+def _patched(title: str, policy: str, applies_to: str, operation: str, value: Object) -> None:
+    """Registers an EnvoyFilter of somebody, for all proxies."""
+
+    @mutation(f"{title}, by an EnvoyFilter", policy)
+    def _(o: Objects) -> None:
+        chain = {"filter": {"name": "envoy.filters.network.http_connection_manager"}}
+        entry = {
+            "applyTo": applies_to,
+            "match": {"listener": {"filterChain": chain}} if "FILTER" in applies_to else {},
+            "patch": {"operation": operation, "value": value},
+        }
+        spec = {"priority": 10, "configPatches": [entry]}
+        o.append(made("EnvoyFilter", "networking.istio.io/v1alpha3", root(o), spec))
+
+
+_MANAGER = {
+    "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+    ".HttpConnectionManager"
+}
+_RAW = {"transport_socket": {"name": "envoy.transport_sockets.raw_buffer"}}
+_patched(
+    "another connection manager",
+    "envoy-filter-keeps-guards",
+    "NETWORK_FILTER",
+    "REPLACE",
+    {"typed_config": _MANAGER},
+)
+_patched("every HTTP filter gone", "envoy-filter-keeps-guards", "HTTP_FILTER", "REMOVE", {})
+_patched(
+    "token checks off for a virtual host",
+    "envoy-filter-keeps-guards",
+    "VIRTUAL_HOST",
+    "MERGE",
+    {"typedPerFilterConfig": {"envoy.filters.http.jwt_authn": {"disabled": True}}},
+)
+_patched("callers in plain text", "envoy-filter-keeps-tls", "CLUSTER", "MERGE", _RAW)
+_patched("listeners in plain text", "envoy-filter-keeps-tls", "FILTER_CHAIN", "MERGE", _RAW)
+_patched(
+    "a route to a service",
+    "envoy-filter-opens-nothing",
+    "HTTP_ROUTE",
+    "INSERT_FIRST",
+    {"match": {"prefix": "/"}, "route": {"cluster_header": "x-cluster"}},
+)
+_patched(
+    "a cluster that leads elsewhere",
+    "envoy-filter-opens-nothing",
+    "CLUSTER",
+    "MERGE",
+    {"load_assignment": {"endpoints": []}},
+)
+_patched(
+    "paths as clients write them",
+    "envoy-filter-keeps-requests",
+    "NETWORK_FILTER",
+    "MERGE",
+    {"typed_config": {**_MANAGER, "normalize_path": False}},
+)
+_patched(
+    "Lua in every proxy",
+    "proxy-runs-known-code",
+    "HTTP_FILTER",
+    "INSERT_FIRST",
+    {"typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}},
+)
+
+
+@mutation("a limit removed by another EnvoyFilter", "envoy-filter-keeps-others")
+def _(o: Objects) -> None:
+    limit = patches(o, "ratelimit.v3.RateLimit")[0]
+    anchor = copy.deepcopy(limit["match"])
+    anchor["listener"]["filterChain"]["filter"]["subFilter"] = {
+        "name": limit["patch"]["value"]["name"]
+    }
+    entry = {"applyTo": "HTTP_FILTER", "match": anchor, "patch": {"operation": "REMOVE"}}
+    spec = {"priority": 20, "configPatches": [entry]}
+    o.append(made("EnvoyFilter", "networking.istio.io/v1alpha3", root(o), spec))
+
+
 @mutation("the body limit on every route", "streams-not-buffered")
 def _(o: Objects) -> None:
     for entry in patches(o, "buffer.v3.Buffer"):

@@ -357,11 +357,6 @@ EXPECTED: dict[str, list[Row]] = {
             "spec.configPatches[2].patch.operation",
         ),
         ("envoy-filter-anchored", "EnvoyFilter istio-system/lost", "spec.priority"),
-        (
-            "envoy-filter-keeps-guards",
-            "EnvoyFilter istio-system/weakening",
-            "spec.configPatches[0].patch",
-        ),
         ("streams-not-buffered", "EnvoyFilter istio-system/body", "spec.configPatches[0].patch"),
         (
             "rate-limit-asks-service",
@@ -377,6 +372,38 @@ EXPECTED: dict[str, list[Row]] = {
             "local-limit-works",
             "EnvoyFilter istio-system/limits",
             "spec.configPatches[2].patch.value.typed_config.max_dynamic_descriptors",
+        ),
+    ],
+    "guards": [
+        (
+            "envoy-filter-keeps-guards",
+            "EnvoyFilter istio-system/weakening",
+            "spec.configPatches[0].patch",
+        ),
+        (
+            "envoy-filter-keeps-tls",
+            "EnvoyFilter shop/plain",
+            "spec.configPatches[0].patch.value.transport_socket",
+        ),
+        (
+            "envoy-filter-opens-nothing",
+            "EnvoyFilter istio-system/side-door",
+            "spec.configPatches[0].patch",
+        ),
+        (
+            "envoy-filter-keeps-requests",
+            "EnvoyFilter istio-system/believing",
+            "spec.configPatches[0].patch.value.typed_config.xff_num_trusted_hops",
+        ),
+        (
+            "envoy-filter-keeps-others",
+            "EnvoyFilter istio-system/unlimited",
+            "spec.configPatches[0].patch",
+        ),
+        (
+            "proxy-runs-known-code",
+            "EnvoyFilter istio-system/limits",
+            "spec.configPatches[0].patch.value.typed_config.@type",
         ),
     ],
     "injection": [
