@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from policies.policy import Object, namespace_of, spec_of
+from policies.delegates import merged
+from policies.policy import Object, name_of, namespace_of, spec_of
 from policies.stack import Stack
 
 MESH = "mesh"
@@ -30,8 +31,17 @@ class HttpRoute:
     """One entry of `spec.http`."""
 
     virtual_service: Object
+    """Where the route is written; short names of hosts mean its namespace."""
     index: int
     route: Mapping[str, Any]
+    """The route; a delegate's with what it takes over from the root."""
+    root: Object | None = None
+    """The VirtualService whose hosts and gateways a delegate's route is served at."""
+
+    @property
+    def served_by(self) -> Object:
+        """The VirtualService whose hosts and gateways the route is served at."""
+        return self.virtual_service if self.root is None else self.root
 
     @property
     def path(self) -> str:
@@ -101,11 +111,48 @@ def gateways_of(virtual_service: Object) -> list[str]:
     return [g if g == MESH or "/" in g else f"{namespace}/{g}" for g in map(str, named)]
 
 
+def delegate_of(route: HttpRoute) -> tuple[str, str] | None:
+    """(namespace, name) of the VirtualService that a route hands over to."""
+    delegate = route.route.get("delegate")
+    if not delegate:
+        return None
+    namespace = delegate.get("namespace") or namespace_of(route.virtual_service)
+    return str(namespace), str(delegate.get("name", ""))
+
+
+def served_routes(stack: Stack, virtual_service: Object) -> Iterator[HttpRoute]:
+    """The HTTP routes in their order, each delegate's in the place of the route that names it.
+
+    A delegate's delegates are left out, as Istio does not follow them.
+    """
+    for route in http_routes(virtual_service):
+        delegate = stack.delegates.get(delegate_of(route) or ("", ""))
+        if delegate is None:
+            yield route
+            continue
+        for own in http_routes(delegate):
+            if (both := merged(route.route, own.route)) is not None and "delegate" not in own.route:
+                yield HttpRoute(delegate, own.index, both, root=virtual_service)
+
+
+def every_route(stack: Stack) -> Iterator[HttpRoute]:
+    """Every HTTP route as it is served; a delegate that nobody names stands for itself."""
+    named: set[tuple[str, str]] = set()
+    for item in stack.of("VirtualService"):
+        for route in http_routes(item):
+            if (delegate := delegate_of(route)) is not None:
+                named.add(delegate)
+    for item in stack.of("VirtualService"):
+        key = (namespace_of(item), name_of(item))
+        if key not in named or key not in stack.delegates:
+            yield from served_routes(stack, item)
+
+
 def public_routes(stack: Stack) -> Iterator[HttpRoute]:
     """Every HTTP route that some gateway serves."""
     for item in stack.of("VirtualService"):
         if set(gateways_of(item)) != {MESH}:
-            yield from http_routes(item)
+            yield from served_routes(stack, item)
 
 
 def uri_of(match: Mapping[str, Any]) -> tuple[str, str]:

@@ -302,7 +302,16 @@ class Stack:
         running = {(w.namespace, w.account) for w in self.workloads if w.account is not None}
         return frozenset(declared | running)
 
-    # Gateways
+    # Gateways and routes
+
+    @cached_property
+    def delegates(self) -> Mapping[tuple[str, str], Object]:
+        """VirtualServices that have no hosts, and so serve what others hand over to them."""
+        return {
+            (namespace_of(item), name_of(item)): item
+            for item in self.of("VirtualService")
+            if not spec_of(item).get("hosts")
+        }
 
     @cached_property
     def gateways(self) -> Mapping[str, Object]:

@@ -55,7 +55,7 @@ def lua(code: str) -> dict[str, Any]:
 
 RBAC, JWT = "envoy.filters.http.rbac", "envoy.filters.http.jwt_authn"
 RAW = {"transport_socket": {"name": "envoy.transport_sockets.raw_buffer"}}
-TO_ELSEWHERE = {"load_assignment": {"endpoints": []}}
+TO_ELSEWHERE: dict[str, Any] = {"load_assignment": {"endpoints": []}}
 
 
 @pytest.mark.parametrize(

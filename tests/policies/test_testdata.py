@@ -241,6 +241,10 @@ EXPECTED: dict[str, list[Row]] = {
         ("route-gateway-exists", "VirtualService shop/orders", "spec.hosts[0]"),
     ],
     "routes": [
+        ("delegate-exists", "VirtualService shop/part", "spec.http[1].match"),
+        ("delegate-exists", "VirtualService shop/part", "spec.http[2].delegate"),
+        ("delegate-exists", "VirtualService shop/root", "spec.http[0].delegate"),
+        ("delegate-exists", "VirtualService shop/root", "spec.http[1].delegate"),
         ("route-hosts-distinct", "VirtualService shop/mesh-b", "spec.hosts"),
         ("route-hosts-distinct", "VirtualService shop/public-b", "spec.http[0].match"),
         ("route-reachable", "VirtualService shop/mesh-b", "spec.http[1]"),
