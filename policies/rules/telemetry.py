@@ -161,6 +161,7 @@ def sampling(stack: Stack, config: Config) -> Iterator[Finding]:
                 r"\['(sub|jti|user_id|session_id)'\]",
             ],
             "Regular expressions of tag values that are unbounded.",
+            regexes=True,
         )
     },
 )

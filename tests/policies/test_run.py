@@ -154,3 +154,22 @@ def test_violations_say_where_and_what_to_do() -> None:
         assert violation.remedy == BY_ID[violation.policy_id].remedy
         assert violation.url.startswith("https://")
     assert len(POLICIES) == len(BY_ID)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({1: "disabled"}, "no policy 1"),
+        ({"route-timeout": 5}, "a mapping of settings"),
+        ({"route-timeout": {"enforcementLevel": {}}}, "none of"),
+        ({"route-timeout": {"maximum": [5]}}, "is not a number"),
+        ({"route-timeout": {"maximum": float("nan")}}, "is no bound"),
+        ({"local-limit-works": {"clients": float("inf")}}, "is no bound"),
+        ({"route-timeout": {5: 5}}, "no setting 5"),
+        ({"metrics-bounded": {"unbounded": ["("]}}, "is no regular expression"),
+        ({"metrics-bounded": {"unbounded": [1]}}, "is not a list of texts"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_in_words(config: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check([], config)
