@@ -21,10 +21,12 @@ from policies.rules import (
     mtls,
     network_policies,
     references,
+    registry,
     routes,
     secrets,
     telemetry,
     tokens,
+    trust,
 )
 
 SUBJECTS: tuple[ModuleType, ...] = (
@@ -46,6 +48,8 @@ SUBJECTS: tuple[ModuleType, ...] = (
     network_policies,
     secrets,
     mesh_settings,
+    trust,
+    registry,
 )
 
 

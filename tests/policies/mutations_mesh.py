@@ -202,7 +202,47 @@ _value(
 )
 
 
+_mesh("a foreign trust domain", "trust-domains-known", _set("trustDomainAliases", ["evil.example"]))
+_mesh(
+    "another certificate authority",
+    "trust-domains-known",
+    _set("caCertificates", [{"spiffeBundleUrl": "https://evil.example/bundle"}]),
+)
+_value(
+    "trust domains unchecked",
+    "istiod-checks-callers",
+    "istiod",
+    _set("env.PILOT_SKIP_VALIDATE_TRUST_DOMAIN", "true"),
+)
+
+
+@mutation("proxies unauthenticated at istiod", "istiod-checks-callers")
+def _(o: Objects) -> None:
+    item = one(o, "Deployment", lambda d: name(d) == "istiod")
+    container = item["spec"]["template"]["spec"]["containers"][0]
+    container.setdefault("env", []).append({"name": "XDS_AUTH", "value": "false"})
+
+
 # Telemetry
+
+
+def _filtered(title: str, **log: Any) -> None:
+    @mutation(f"an access log of {title}", "telemetry-on")
+    def _(o: Objects) -> None:
+        for each in _mesh_wide(o)["spec"]["accessLogging"]:
+            each.update(log)
+
+
+_filtered("nothing", filter={"expression": "false"})
+_filtered("answers that there are not", filter={"expression": "response.code > 599"})
+_filtered("successes", filter={"expression": "response.code < 400 && response.code != 0"})
+_filtered("one side", match={"mode": "CLIENT"})
+
+
+@mutation("no request traced", "telemetry-on")
+def _(o: Objects) -> None:
+    for tracing in _mesh_wide(o)["spec"]["tracing"]:
+        tracing["randomSamplingPercentage"] = 0
 
 
 @mutation("100 percent sampling for the whole mesh", "sampling-bounded")
@@ -664,3 +704,81 @@ def _(o: Objects) -> None:
     item = one(o, "ValidatingWebhookConfiguration")
     for webhook in item["webhooks"]:
         webhook["failurePolicy"] = "Ignore"
+
+
+# What joins by hand
+
+NETWORKING = "networking.istio.io/v1"
+
+
+def _inside(o: Objects) -> tuple[str, Object]:
+    """(namespace, Service) of an application."""
+    ns = apps(o)
+    return ns, one(o, "Service", lambda s: namespace(s) == ns)
+
+
+def _taken(title: str, host: str, location: str) -> None:
+    @mutation(f"a Service's name taken {title}", "service-host-owned")
+    def _(o: Objects) -> None:
+        ns, service = _inside(o)
+        spec = {
+            "hosts": [host.format(name=name(service), ns=ns)],
+            "location": location,
+            "resolution": "STATIC",
+            "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
+            "endpoints": [{"address": "203.0.113.9"}],
+        }
+        o.append(made("ServiceEntry", NETWORKING, ns, spec))
+
+
+_taken("inside the mesh", "{name}.{ns}.svc.cluster.local", "MESH_INTERNAL")
+_taken("outside the mesh", "{name}.{ns}.svc.cluster.local", "MESH_EXTERNAL")
+_taken("by its short form", "{name}", "MESH_EXTERNAL")
+_taken("by a wildcard", "*.{ns}.svc.cluster.local", "MESH_EXTERNAL")
+
+
+@mutation("a host outside that somebody serves too", "egress-host-distinct")
+def _(o: Objects) -> None:
+    spec = copy.deepcopy(one(o, "ServiceEntry")["spec"])
+    spec.update(resolution="STATIC", endpoints=[{"address": "203.0.113.9"}])
+    o.append(made("ServiceEntry", NETWORKING, namespace(one(o, "ServiceEntry")), spec))
+
+
+@mutation("a host outside called inside", "egress-location-true")
+def _(o: Objects) -> None:
+    one(o, "ServiceEntry")["spec"]["location"] = "MESH_INTERNAL"
+
+
+def _joining(o: Objects, **spec: Any) -> None:
+    ns, service = _inside(o)
+    labels = {**service["spec"]["selector"], **spec.pop("labels", {})}
+    o.append(
+        made("WorkloadEntry", NETWORKING, ns, {"address": "203.0.113.9", "labels": labels, **spec})
+    )
+
+
+@mutation("an address that takes a share of a Service's requests", "member-declared")
+def _(o: Objects) -> None:
+    _joining(o, serviceAccount="default")
+
+
+@mutation("a share of a Service's requests in plain text", "member-encrypted")
+def _(o: Objects) -> None:
+    _joining(o)
+
+
+def _listener(title: str, **listener: Any) -> None:
+    @mutation(f"a Sidecar's listener {title}", "sidecar-captures")
+    def _(o: Objects) -> None:
+        sidecar = one(o, "Sidecar", lambda s: "workloadSelector" in s["spec"])
+        labels = sidecar["spec"]["workloadSelector"]["labels"].items()
+        service = one(o, "Service", lambda s: labels <= s["spec"].get("selector", {}).items())
+        number = service["spec"]["ports"][0]["targetPort"]
+        port = {"number": number, "name": "x", "protocol": listener.pop("protocol", "HTTP")}
+        sidecar["spec"]["ingress"] = [{"port": port, **listener}]
+
+
+_listener("that captures nothing", captureMode="NONE")
+_listener("with TLS of its own", tls={"mode": "SIMPLE", "credentialName": "x"})
+_listener("for TCP", protocol="TCP", defaultEndpoint="127.0.0.1:8080")
+_listener("for the proxy's administration", defaultEndpoint="127.0.0.1:15000")

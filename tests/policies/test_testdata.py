@@ -306,6 +306,24 @@ EXPECTED: dict[str, list[Row]] = {
         ("way-in-is-the-gateway", "Service shop/orders", "spec.type"),
     ],
     "telemetry": [
+        (
+            "telemetry-on",
+            "Telemetry shop/quiet",
+            "spec.tracing[0].randomSamplingPercentage",
+        ),
+        (
+            "telemetry-on",
+            "Telemetry shop/quiet",
+            "spec.accessLogging[0].filter.expression",
+        ),
+        ("telemetry-on", "Telemetry shop/quiet", "spec.accessLogging[0].match.mode"),
+        ("telemetry-on", "Telemetry shop/quiet", "spec.accessLogging[1].disabled"),
+        (
+            "telemetry-provider-exists",
+            "Telemetry shop/quiet",
+            "spec.accessLogging[0].providers",
+        ),
+        ("telemetry-provider-exists", "Telemetry shop/quiet", "spec.tracing[0].providers"),
         ("telemetry-distinct", "Telemetry istio-system/again", "spec.selector"),
         ("telemetry-provider-exists", "Telemetry istio-system/again", "spec.tracing[0].providers"),
         ("telemetry-provider-exists", "Telemetry istio-system/mesh", "spec.metrics[0].providers"),
@@ -537,6 +555,60 @@ EXPECTED: dict[str, list[Row]] = {
         ("egress-host-exact", "ServiceEntry shop/anywhere", "spec.resolution"),
         ("egress-encrypted", "ServiceEntry shop/anywhere", "spec.ports[0].protocol"),
         ("egress-private", "ServiceEntry shop/anywhere", "spec.exportTo"),
+        ("sidecar-captures", "Sidecar shop/past", "spec.ingress[0].captureMode"),
+        ("sidecar-captures", "Sidecar shop/past", "spec.ingress[0].defaultEndpoint"),
+        ("sidecar-captures", "Sidecar shop/past", "spec.ingress[1].port.protocol"),
+        ("sidecar-captures", "Sidecar shop/past", "spec.ingress[1].tls"),
+    ],
+    "trust": [
+        (
+            "trust-domains-known",
+            "ConfigMap istio-system/istio",
+            "data.mesh.trustDomainAliases[2]",
+        ),
+        (
+            "trust-domains-known",
+            "ConfigMap istio-system/istio",
+            "data.mesh.trustDomainAliases[3]",
+        ),
+        ("trust-domains-known", "ConfigMap istio-system/istio", "data.mesh.caCertificates[0]"),
+        (
+            "istiod-checks-callers",
+            "Deployment istio-system/istiod",
+            "spec.template.spec.containers[0].env[0]",
+        ),
+        (
+            "istiod-checks-callers",
+            "Release istio-system/istiod",
+            "spec.values.pilot.env.PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
+        ),
+    ],
+    "registry": [
+        *(
+            ("service-host-owned", "ServiceEntry other/hijack", f"spec.hosts[{index}]")
+            for index in range(4)
+        ),
+        ("egress-host-distinct", "ServiceEntry shop/rival", "spec.hosts[0]"),
+        ("egress-location-true", "ServiceEntry shop/inside", "spec.endpoints[0]"),
+        ("egress-location-true", "ServiceEntry shop/rival", "spec.location"),
+        (
+            "member-declared",
+            "ServiceEntry shop/inside",
+            "metadata.annotations[voicemesh.io/runs-outside]",
+        ),
+        (
+            "member-declared",
+            "WorkloadEntry shop/joins",
+            "metadata.annotations[voicemesh.io/runs-outside]",
+        ),
+        (
+            "member-declared",
+            "WorkloadGroup shop/anybody",
+            "metadata.annotations[voicemesh.io/runs-outside]",
+        ),
+        ("member-encrypted", "ServiceEntry shop/inside", "spec.endpoints[0].serviceAccount"),
+        ("member-encrypted", "WorkloadEntry shop/joins", "spec.labels"),
+        ("member-encrypted", "WorkloadGroup shop/anybody", "spec.template.serviceAccount"),
     ],
 }
 
