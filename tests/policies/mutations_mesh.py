@@ -767,14 +767,14 @@ def _(o: Objects) -> None:
     _joining(o)
 
 
-def _listener(title: str, **listener: Any) -> None:
+def _listener(title: str, protocol: str = "HTTP", **listener: Any) -> None:
     @mutation(f"a Sidecar's listener {title}", "sidecar-captures")
     def _(o: Objects) -> None:
         sidecar = one(o, "Sidecar", lambda s: "workloadSelector" in s["spec"])
         labels = sidecar["spec"]["workloadSelector"]["labels"].items()
         service = one(o, "Service", lambda s: labels <= s["spec"].get("selector", {}).items())
         number = service["spec"]["ports"][0]["targetPort"]
-        port = {"number": number, "name": "x", "protocol": listener.pop("protocol", "HTTP")}
+        port = {"number": number, "name": "x", "protocol": protocol}
         sidecar["spec"]["ingress"] = [{"port": port, **listener}]
 
 

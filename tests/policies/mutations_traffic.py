@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 from tests.policies.mutants import (
     NothingToMutate,
@@ -476,3 +477,37 @@ def _(o: Objects) -> None:
     spec = {**item["spec"], "http": [{"delegate": {"name": "mutant"}}]}
     metadata = {"name": "root-of-somebody"}
     o.append(made("VirtualService", "networking.istio.io/v1", namespace(item), spec, metadata))
+
+
+# Gateway API
+
+
+def _side_door(o: Objects, **listener: Any) -> None:
+    api = "gateway.networking.k8s.io/v1"
+    listeners = [{"name": "x", "port": 443, "protocol": "HTTPS", **listener}]
+    o.append(made("Gateway", api, apps(o), {"gatewayClassName": "istio", "listeners": listeners}))
+    service = one(o, "Service", lambda s: namespace(s) == apps(o))
+    backend = {"name": name(service), "port": service["spec"]["ports"][0]["port"]}
+    spec = {"parentRefs": [{"name": "mutant"}], "rules": [{"backendRefs": [backend]}]}
+    o.append(made("HTTPRoute", api, apps(o), spec))
+
+
+@mutation("a Gateway of the Gateway API", "way-in-is-judged")
+def _(o: Objects) -> None:
+    _side_door(o)
+
+
+@mutation("an HTTPRoute in the place of a VirtualService", "way-in-is-judged")
+def _(o: Objects) -> Objects:
+    _side_door(o)
+    return [item for item in o if item["kind"] != "Gateway" or "servers" in item["spec"]]
+
+
+@mutation("a Gateway of the Gateway API in plain text", "gateway-api-encrypted")
+def _(o: Objects) -> None:
+    _side_door(o, protocol="HTTP", port=80)
+
+
+@mutation("a Gateway of the Gateway API for every namespace", "gateway-api-hosts-owned")
+def _(o: Objects) -> None:
+    _side_door(o, allowedRoutes={"namespaces": {"from": "All"}})

@@ -305,6 +305,20 @@ EXPECTED: dict[str, list[Row]] = {
         ("way-in-is-the-gateway", "Ingress shop/orders", ""),
         ("way-in-is-the-gateway", "Service shop/orders", "spec.type"),
     ],
+    "gateway_api": [
+        ("way-in-is-judged", "Gateway shop/side-door", "spec.listeners"),
+        ("way-in-is-judged", "HTTPRoute shop/orders", "spec.parentRefs[0]"),
+        ("way-in-is-judged", "HTTPRoute shop/orders", "spec.parentRefs[1]"),
+        ("way-in-is-judged", "HTTPRoute shop/redirect", "spec.parentRefs[0]"),
+        ("way-in-is-judged", "TCPRoute data/redis", "spec.parentRefs[0]"),
+        ("gateway-api-encrypted", "Gateway shop/side-door", "spec.listeners[0].protocol"),
+        ("gateway-api-encrypted", "Gateway shop/side-door", "spec.listeners[1].tls.mode"),
+        (
+            "gateway-api-hosts-owned",
+            "Gateway shop/side-door",
+            "spec.listeners[0].allowedRoutes.namespaces.from",
+        ),
+    ],
     "telemetry": [
         (
             "telemetry-on",
