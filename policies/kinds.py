@@ -7,6 +7,8 @@ from policies.mesh_config import RELEASE_KINDS
 RESOURCES = {
     "Namespace": "namespaces",
     "Service": "services",
+    "Endpoints": "endpoints",
+    "EndpointSlice": "endpointslices.discovery.k8s.io",
     "ServiceAccount": "serviceaccounts",
     "ConfigMap": "configmaps",
     "Pod": "pods",

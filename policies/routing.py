@@ -162,6 +162,16 @@ def uri_of(match: Mapping[str, Any]) -> tuple[str, str]:
     return "prefix", ""
 
 
+def rewritten(route: Mapping[str, Any], how: str, value: str) -> tuple[str, str]:
+    """What the service sees of a match of the URI: `regex` where an expression decides."""
+    rewrite = route.get("rewrite") or {}
+    if rewrite.get("uriRegexRewrite"):
+        return "regex", value
+    if rewrite.get("uri") is None or how == "regex":
+        return how, value
+    return how, str(rewrite["uri"])
+
+
 def traffic_policies(rule: Object) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(path, policy) at every level of a DestinationRule: top, port, subset, port of a subset."""
     spec = spec_of(rule)

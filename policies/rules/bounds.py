@@ -14,6 +14,7 @@ from policies.policy import (
     Setting,
     Severity,
     object_policy,
+    spec_of,
     stack_policy,
 )
 from policies.routing import every_route, http_routes, seconds, traffic_policies
@@ -126,6 +127,40 @@ def no_faults(item: Object, _: Config) -> Iterator[Finding]:
     for route in http_routes(item):
         if route.route.get("fault"):
             yield Finding(item, f"{route.path}.fault", f"route {route.named} injects faults")
+
+
+@stack_policy(
+    "route-sets-no-claim",
+    title="No route writes a verified header",
+    severity=Severity.HIGH,
+    text="No route sets or adds a request header that a RequestAuthentication fills from a verified "
+    "claim. Services take it for what the token says.",
+    remedy="Use another header.",
+    url=_VIRTUAL_SERVICE + "#Headers",
+)
+def sets_no_claim(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Compares headers of routes and destinations with those of outputClaimToHeaders."""
+    claims = {
+        str(output.get("header", "")).lower()
+        for item in stack.of("RequestAuthentication")
+        for rule in spec_of(item).get("jwtRules") or ()
+        for output in rule.get("outputClaimToHeaders") or ()
+    }
+    for route in every_route(stack) if claims else ():
+        places = [
+            (route.path, route.route.get("headers")),
+            *(
+                (f"{route.path}.route[{index}]", entry.get("headers"))
+                for index, entry in enumerate(route.route.get("route") or ())
+            ),
+        ]
+        for path, headers in places:
+            request = (headers or {}).get("request") or {}
+            for how in ("set", "add"):
+                for name in request.get(how) or ():
+                    if str(name).lower() in claims:
+                        where = f"{path}.headers.request.{how}"
+                        yield Finding(route.virtual_service, where, f"{name} comes from a token")
 
 
 @object_policy(

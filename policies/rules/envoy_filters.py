@@ -154,6 +154,11 @@ def rate_limit_asks_service(stack: Stack, _: Config) -> Iterator[Finding]:
             limit = typed(patch)
             if limit.get("@type") != _RATE_LIMIT:
                 continue
+            for switch in ("filter_enabled", "filter_enforced"):
+                value = (limit.get(switch) or {}).get("default_value")
+                if value is not None and int(value.get("numerator") or 0) == 0:
+                    message = "no request is limited"
+                    yield Finding(item, f"{path}.patch.value.typed_config.{switch}", message)
             service = (limit.get("rate_limit_service") or {}).get("grpc_service") or {}
             cluster = str((service.get("envoy_grpc") or {}).get("cluster_name", ""))
             where = f"{path}.patch.value.typed_config.rate_limit_service"

@@ -22,6 +22,7 @@ _GATEWAY_API = "https://istio.io/latest/docs/tasks/traffic-management/ingress/ga
 _GATEWAY = "Gateway.gateway.networking.k8s.io"
 _ROUTES = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 _LISTENERS = (_GATEWAY, "ListenerSet", "XListenerSet")
+_NOTHING: Mapping[str, Any] = {}
 _PLAIN = ("HTTP", "TCP", "UDP")
 
 
@@ -106,7 +107,7 @@ def _only_redirects(stack: Stack, gateway: Object, listener: Mapping[str, Any]) 
             for each in rule.get("filters") or ()
         )
         for route in attached
-        for rule in spec_of(route).get("rules") or ({},)
+        for rule in spec_of(route).get("rules") or [_NOTHING]
     )
 
 

@@ -221,18 +221,22 @@ def keeps_requests(item: Object, _: Config) -> Iterator[Finding]:
     "envoy-filter-keeps-others",
     title="No EnvoyFilter undoes another",
     severity=Severity.HIGH,
-    text="No patch removes, replaces or changes a filter that another EnvoyFilter has put in. Rate "
-    "limits and body limits are such filters, and what they say still stands in the other object.",
+    text="No patch removes, replaces or changes a filter that another EnvoyFilter has put in, or "
+    "switches another's rate limit off for routes. What it says still stands in the other object.",
     remedy="Change the object that the filter comes from.",
     url=_ENVOY_FILTER,
 )
 def keeps_others(stack: Stack, _: Config) -> Iterator[Finding]:
     """Compares names of filters that are added with those that are changed."""
     added: dict[str, Object] = {}
+    limits: dict[str, Object] = {}
     for item in stack.of("EnvoyFilter"):
         for _path, applies_to, _match, patch in patches(item):
             if applies_to == "HTTP_FILTER" and patch.get("operation") not in CHANGING:
-                added.setdefault(str(patch["value"].get("name", "")), item)
+                name = str(patch["value"].get("name", ""))
+                added.setdefault(name, item)
+                if str(typed(patch).get("@type", "")).endswith("RateLimit"):
+                    limits.setdefault(name, item)
     for item in stack.of("EnvoyFilter"):
         for path, applies_to, match, patch in patches(item):
             source = added.get(anchors(match)[1])
@@ -240,6 +244,12 @@ def keeps_others(stack: Stack, _: Config) -> Iterator[Finding]:
             if changed and source is not None and source is not item:
                 message = f"{patch.get('operation')} of a filter that {reference(source)} puts in"
                 yield Finding(item, f"{path}.patch", message)
+            for where, field, entry in fields(f"{path}.patch.value", patch["value"]):
+                if field in _PER_FILTER and isinstance(entry, Mapping):
+                    for name in entry.keys() & limits.keys():
+                        if limits[name] is not item and (entry[name] or {}).get("disabled"):
+                            message = f"the limit of {reference(limits[name])} is switched off"
+                            yield Finding(item, f"{where}.{name}", message)
 
 
 @object_policy(

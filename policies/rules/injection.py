@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from policies.labels import selects
 from policies.mesh_config import RELEASE_KINDS, mesh_configs, parsed, release_values
 from policies.policy import (
     Config,
@@ -161,6 +162,7 @@ def _left_out(
     "traffic-not-excluded",
     PODS,
     "ConfigMap",
+    "ProxyConfig",
     *RELEASE_KINDS,
     title="No traffic goes around the proxy",
     severity=Severity.CRITICAL,
@@ -176,7 +178,11 @@ def traffic_not_excluded(item: Object, _: Config) -> Iterator[Finding]:
     for mesh in mesh_configs([item]):
         for path, message in _uncaptured(mesh.get("defaultConfig", {})):
             yield mesh.finding(f"defaultConfig.{path}", message)
-    if item.get("kind") == "ConfigMap":
+    if item.get("kind") == "ProxyConfig":
+        environment = {"proxyMetadata": spec_of(item).get("environmentVariables") or {}}
+        for path, message in _uncaptured(environment):
+            yield Finding(item, path.replace("proxyMetadata", "spec.environmentVariables"), message)
+    if item.get("kind") in ("ConfigMap", "ProxyConfig"):
         return
     if item.get("kind") in RELEASE_KINDS:
         proxy = (release_values(item).get("global") or {}).get("proxy") or {}
@@ -215,6 +221,10 @@ def _uncaptured(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "interceptionMode", f"interception is {mode}: nothing goes to the proxy"
     if file := config.get("customConfigFile"):
         yield "customConfigFile", f"the proxy's bootstrap is {file}"
+    mode = (config.get("proxyMetadata") or {}).get("ISTIO_META_INTERCEPTION_MODE")
+    if mode not in (None, *_INTERCEPTING):
+        path = "proxyMetadata.ISTIO_META_INTERCEPTION_MODE"
+        yield path, f"interception is {mode}: nothing goes to the proxy"
 
 
 @object_policy(
@@ -236,6 +246,64 @@ def pod_uid(item: Object, _: Config) -> Iterator[Finding]:
         for key in ("runAsUser", "runAsGroup"):
             if (place.get("securityContext") or {}).get(key) == 1337:
                 yield Finding(item, f"{path}.securityContext.{key}", "1337 is the proxy's own id")
+
+
+@stack_policy(
+    "pod-keeps-redirection",
+    title="No application can undo the redirection",
+    severity=Severity.HIGH,
+    text="No container of a pod with a proxy is privileged or has NET_ADMIN or SYS_ADMIN: with "
+    "these it can delete the rules that send its traffic to the proxy.",
+    remedy="Drop the capability, or move the pod to a namespace that is not injected.",
+    url="https://istio.io/latest/docs/ops/deployment/application-requirements/",
+)
+def keeps_redirection(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Looks at the containers of injected namespaces."""
+    for item in stack.of(PODS):
+        if not stack.injects(namespace_of(item)):
+            continue
+        for path, container in containers(item):
+            context = container.get("securityContext") or {}
+            if context.get("privileged"):
+                yield Finding(item, f"{path}.securityContext.privileged", "it is privileged")
+            for capability in (context.get("capabilities") or {}).get("add") or ():
+                if str(capability).removeprefix("CAP_") in ("NET_ADMIN", "SYS_ADMIN", "ALL"):
+                    where = f"{path}.securityContext.capabilities"
+                    yield Finding(item, where, f"it has {capability}")
+
+
+@stack_policy(
+    "injector-reaches",
+    title="Every injected namespace has an injector",
+    severity=Severity.CRITICAL,
+    text="Where the set holds the injector's webhooks, one of them selects each namespace that is "
+    "labelled for injection, and meshConfig.discoverySelectors takes it in. A label for a revision "
+    "that is not there, or a selector that leaves the namespace out, makes pods without a proxy, or "
+    "with one that hears of nothing.",
+    remedy="Correct the namespace's label, the webhook's namespaceSelector or discoverySelectors.",
+    url=_INJECTION,
+)
+def injector_reaches(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Tries each namespace with the selectors."""
+    webhooks = [
+        webhook
+        for item in stack.of("MutatingWebhookConfiguration")
+        for webhook in item.get("webhooks") or ()
+        if "sidecar-injector" in str(webhook.get("name"))
+    ]
+    for name, item in stack.namespace_objects.items():
+        if not stack.injects(name):
+            continue
+        own = (item.get("metadata") or {}).get("labels") or {}
+        labels = {"kubernetes.io/metadata.name": name, **own}
+        if webhooks and not any(
+            selects(webhook.get("namespaceSelector") or {}, labels) for webhook in webhooks
+        ):
+            yield Finding(item, "metadata.labels", "no webhook of the injector selects it")
+        for mesh in stack.mesh_configs:
+            selectors = mesh.get("discoverySelectors", ())
+            if selectors and not any(selects(selector, labels) for selector in selectors):
+                yield mesh.finding("discoverySelectors", f"istiod does not look into {name}")
 
 
 @stack_policy(

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from policies.labels import selects
 from policies.policy import (
     Config,
     Enforcement,
@@ -48,7 +49,7 @@ def outside_guarded(stack: Stack, _: Config) -> Iterator[Finding]:
             for item in stack.of("NetworkPolicy")
             if namespace_of(item) == workload.namespace
             and _guards_ingress(item)
-            and _selects(spec_of(item).get("podSelector") or {}, workload.labels)
+            and selects(spec_of(item).get("podSelector") or {}, workload.labels)
         ]
         if not policies:
             yield Finding(workload.source, "", "no NetworkPolicy says who may reach its pods")
@@ -57,26 +58,6 @@ def outside_guarded(stack: Stack, _: Config) -> Iterator[Finding]:
 def _guards_ingress(policy: Object) -> bool:
     types = spec_of(policy).get("policyTypes")
     return not types or "Ingress" in types
-
-
-def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a label selector takes pods with these labels."""
-    for each in selector.get("matchExpressions") or ():
-        value, values = labels.get(str(each.get("key"))), each.get("values") or ()
-        match each.get("operator"):
-            case "In":
-                holds = value in values
-            case "NotIn":
-                holds = value not in values
-            case "Exists":
-                holds = value is not None
-            case "DoesNotExist":
-                holds = value is None
-            case _:
-                holds = False
-        if not holds:
-            return False
-    return (selector.get("matchLabels") or {}).items() <= labels.items()
 
 
 @object_policy(

@@ -26,6 +26,11 @@ RUNS_OUTSIDE = "voicemesh.io/runs-outside"
 """Annotation: this member of the mesh runs outside the cluster on purpose; `voicemesh.io/reason`
 says why."""
 _REASON = "voicemesh.io/reason"
+_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+_CONTROLLERS = (
+    "endpointslice-controller.k8s.io",
+    "endpointslicemirroring-controller.k8s.io",
+)
 
 
 @stack_policy(
@@ -72,6 +77,34 @@ def _names(stack: Stack) -> dict[str, Object]:
 
 def _of_the_cluster(host: str) -> bool:
     return host.endswith((".svc", ".cluster.local")) or ".svc." in host
+
+
+@stack_policy(
+    "service-leads-to-pods",
+    title="Services lead to their pods",
+    severity=Severity.HIGH,
+    text="No Service of the mesh is an ExternalName, and no Endpoints or EndpointSlice of one is "
+    "written by hand. Callers of such a name are sent to an address that no selector, no identity "
+    "and no rule about hosts outside says anything of.",
+    remedy="Give the Service a selector; declare a host outside as a ServiceEntry.",
+    url="https://kubernetes.io/docs/concepts/services-networking/service/#externalname",
+)
+def leads_to_pods(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Looks at Services of injected namespaces, and at addresses that no controller wrote."""
+    for (namespace, _name), item in stack.services.items():
+        if spec_of(item).get("type") == "ExternalName" and stack.injects(namespace):
+            target = spec_of(item).get("externalName")
+            yield Finding(item, "spec.externalName", f"callers are sent to {target}")
+    for item in stack.of("Endpoints", "EndpointSlice"):
+        labels = (item.get("metadata") or {}).get("labels") or {}
+        if labels.get(_MANAGED_BY) in _CONTROLLERS or not stack.injects(namespace_of(item)):
+            continue
+        groups = item.get("subsets") or [{"addresses": item.get("endpoints")}]
+        for group in groups:
+            for each in group.get("addresses") or ():
+                if not each.get("targetRef"):
+                    address = each.get("ip") or ", ".join(map(str, each.get("addresses") or ()))
+                    yield Finding(item, "", f"callers are sent to {address}")
 
 
 @stack_policy(
@@ -177,6 +210,7 @@ def _address(spec: Mapping[str, Any]) -> str:
 def member_encrypted(item: Object, _: Config) -> Iterator[Finding]:
     """Looks at labels and accounts of entries and endpoints."""
     spec = spec_of(item)
+    places: dict[str, Mapping[str, Any]]
     match item.get("kind"):
         case "WorkloadGroup":
             template = spec.get("template") or {}

@@ -28,6 +28,7 @@ from policies.routing import (
     gateways_of,
     http_routes,
     public_routes,
+    rewritten,
     served_routes,
     uri_of,
 )
@@ -299,8 +300,8 @@ def host_qualified(item: Object, _: Config) -> Iterator[Finding]:
     title="What a gateway routes to, policies let it reach",
     severity=Severity.HIGH,
     text="A Service behind a public route has an ALLOW for the gateway's account that takes in "
-    "the route's path. A route without it answers 403; it is either a mistake in the policies, or "
-    "it exposes a service that was never meant to be public.",
+    "the path that it sees, after rewriting. A route without it answers 403; it is either a "
+    "mistake in the policies, or it exposes a service that was never meant to be public.",
     remedy="Delete the route, or allow the gateway's account on the route's path.",
     url="https://istio.io/latest/docs/concepts/security/#authorization-policies",
 )
@@ -324,7 +325,7 @@ def route_is_allowed(stack: Stack, _: Config) -> Iterator[Finding]:
             if paths is None:
                 continue
             for match in route.matches:
-                how, value = uri_of(match)
+                how, value = rewritten(route.route, *uri_of(match))
                 wanted = f"{value}*" if how == "prefix" else value
                 if how == "regex" or any(_meet(ps, wanted) for ps in paths):
                     continue

@@ -223,6 +223,58 @@ def _(o: Objects) -> None:
     container.setdefault("env", []).append({"name": "XDS_AUTH", "value": "false"})
 
 
+_mesh(
+    "another control plane",
+    "control-plane-own",
+    _set("defaultConfig.discoveryAddress", "istiod.evil.example:15012"),
+)
+_mesh(
+    "configuration from elsewhere",
+    "control-plane-own",
+    _set("configSources", [{"address": "xds://evil.example:15010"}]),
+)
+_mesh("TLS 1.0 in the mesh", "mesh-tls-strong", _set("meshMTLS.minProtocolVersion", "TLSV1_0"))
+_mesh(
+    "no TLS where no rule is", "mesh-tls-strong", _set("defaultTrafficPolicy.tls.mode", "DISABLE")
+)
+_mesh(
+    "certificates that clients write",
+    "client-certificate-own",
+    _set("defaultConfig.gatewayTopology.forwardClientCertDetails", "ALWAYS_FORWARD_ONLY"),
+)
+_mesh(
+    "istiod blind for the applications",
+    "injector-reaches",
+    _set("discoverySelectors", [{"matchLabels": {"mesh": "other"}}]),
+)
+_mesh(
+    "proxies told not to intercept",
+    "traffic-not-excluded",
+    _set("defaultConfig.proxyMetadata.ISTIO_META_INTERCEPTION_MODE", "NONE"),
+)
+
+
+@mutation("a revision that is not there", "injector-reaches")
+def _(o: Objects) -> None:
+    labels = one(o, "Namespace", lambda n: name(n) == apps(o))["metadata"]["labels"]
+    del labels["istio-injection"]
+    labels["istio.io/rev"] = "gone"
+
+
+@mutation("the injector kept out of the applications", "injector-reaches")
+def _(o: Objects) -> None:
+    rule = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [apps(o)]}
+    for webhook in one(o, "MutatingWebhookConfiguration")["webhooks"]:
+        webhook.setdefault("namespaceSelector", {}).setdefault("matchExpressions", []).append(rule)
+
+
+@mutation("an application that can undo the redirection", "pod-keeps-redirection")
+def _(o: Objects) -> None:
+    container = pod_template(o)["spec"]["containers"][0]
+    context = container.setdefault("securityContext", {})
+    context["capabilities"] = {"add": ["NET_ADMIN"]}
+
+
 # Telemetry
 
 
@@ -475,6 +527,22 @@ def _(o: Objects) -> None:
 def _(o: Objects) -> None:
     for entry in patches(o, "ratelimit.v3.RateLimit"):
         _asked(entry)["cluster_name"] = "rate_limit_cluster"
+
+
+@mutation("a rate limit for no request", "rate-limit-asks-service")
+def _(o: Objects) -> None:
+    for entry in patches(o, "ratelimit.v3.RateLimit"):
+        config = entry["patch"]["value"]["typed_config"]
+        config["filter_enabled"] = {"default_value": {"numerator": 0}}
+
+
+@mutation("a rate limit off for every route", "envoy-filter-keeps-others")
+def _(o: Objects) -> None:
+    limit = patches(o, "local_ratelimit.v3.LocalRateLimit")[0]["patch"]["value"]["name"]
+    value = {"typed_per_filter_config": {limit: {"disabled": True}}}
+    entry = {"applyTo": "VIRTUAL_HOST", "patch": {"operation": "MERGE", "value": value}}
+    spec = {"priority": 20, "configPatches": [entry]}
+    o.append(made("EnvoyFilter", "networking.istio.io/v1alpha3", root(o), spec))
 
 
 @mutation("the local limit is not enforced", "local-limit-works")
@@ -735,6 +803,20 @@ _taken("inside the mesh", "{name}.{ns}.svc.cluster.local", "MESH_INTERNAL")
 _taken("outside the mesh", "{name}.{ns}.svc.cluster.local", "MESH_EXTERNAL")
 _taken("by its short form", "{name}", "MESH_EXTERNAL")
 _taken("by a wildcard", "*.{ns}.svc.cluster.local", "MESH_EXTERNAL")
+
+
+@mutation("a Service that is a name of somebody's", "service-leads-to-pods")
+def _(o: Objects) -> None:
+    _, service = _inside(o)
+    service["spec"].update(type="ExternalName", externalName="evil.example")
+
+
+@mutation("an address of a Service by hand", "service-leads-to-pods")
+def _(o: Objects) -> None:
+    ns, service = _inside(o)
+    metadata = {"labels": {"kubernetes.io/service-name": name(service)}}
+    item = made("EndpointSlice", "discovery.k8s.io/v1", ns, None, metadata)
+    o.append({**item, "endpoints": [{"addresses": ["203.0.113.9"]}]})
 
 
 @mutation("a host outside that somebody serves too", "egress-host-distinct")

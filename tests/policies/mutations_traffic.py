@@ -248,6 +248,23 @@ def _(o: Objects) -> None:
     }
 
 
+@mutation("a tenant that a route writes", "route-sets-no-claim")
+def _(o: Objects) -> None:
+    outputs = [
+        output["header"]
+        for item in every(o, "RequestAuthentication")
+        for rule in item["spec"]["jwtRules"]
+        for output in rule.get("outputClaimToHeaders") or ()
+    ]
+    headers = route(o, lambda r: "route" in r).setdefault("headers", {})
+    headers.setdefault("request", {})["set"] = {outputs[0]: "somebody"}
+
+
+@mutation("a path rewritten to one for operators", "route-is-allowed")
+def _(o: Objects) -> None:
+    route(o, lambda r: "route" in r and bool(uris(r)))["rewrite"] = {"uri": "/metrics"}
+
+
 def _cors(title: str, origin: Object) -> None:
     @mutation(f"CORS for {title}", "cors-origins")
     def _(o: Objects) -> None:
@@ -421,6 +438,18 @@ def _(o: Objects) -> Objects:
         and p["spec"].get("action") == "ALLOW"
     ]
     return without(o, *gone)
+
+
+@mutation("requests through somebody's tunnel", "destination-is-the-service")
+def _(o: Objects) -> None:
+    tunnel = {"protocol": "CONNECT", "targetHost": "evil.example", "targetPort": 443}
+    one(o, "DestinationRule")["spec"]["trafficPolicy"]["tunnel"] = tunnel
+
+
+@mutation("another mesh's certificates taken for a Service's", "destination-is-the-service")
+def _(o: Objects) -> None:
+    tls = {"mode": "ISTIO_MUTUAL", "subjectAltNames": ["spiffe://evil.example/ns/a/sa/b"]}
+    one(o, "DestinationRule")["spec"]["trafficPolicy"]["tls"] = tls
 
 
 # Delegates

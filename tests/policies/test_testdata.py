@@ -257,6 +257,16 @@ EXPECTED: dict[str, list[Row]] = {
         ("route-is-allowed", "VirtualService shop/public-a", "spec.http[0].match"),
     ],
     "bounds": [
+        (
+            "route-sets-no-claim",
+            "VirtualService shop/forging",
+            "spec.http[0].headers.request.add",
+        ),
+        (
+            "route-sets-no-claim",
+            "VirtualService shop/forging",
+            "spec.http[0].route[0].headers.request.set",
+        ),
         ("route-timeout", "VirtualService shop/boundless", "spec.http[0].timeout"),
         ("route-timeout", "VirtualService shop/boundless", "spec.http[1].timeout"),
         ("retries-fit-timeout", "VirtualService shop/boundless", "spec.http[2].retries"),
@@ -276,6 +286,16 @@ EXPECTED: dict[str, list[Row]] = {
         ),
     ],
     "destinations": [
+        (
+            "destination-is-the-service",
+            "DestinationRule shop/away",
+            "spec.trafficPolicy.tunnel",
+        ),
+        (
+            "destination-is-the-service",
+            "DestinationRule shop/away",
+            "spec.trafficPolicy.tls.subjectAltNames",
+        ),
         ("subset-selects", "DestinationRule shop/orders", "spec.subsets[1]"),
         ("subset-selects", "DestinationRule shop/orders", "spec.subsets[2].labels"),
         ("subset-selects", "DestinationRule shop/orders", "spec.subsets[3].labels"),
@@ -443,6 +463,23 @@ EXPECTED: dict[str, list[Row]] = {
         ),
     ],
     "injection": [
+        (
+            "traffic-not-excluded",
+            "ProxyConfig shop/none",
+            "spec.environmentVariables.ISTIO_META_INTERCEPTION_MODE",
+        ),
+        ("injector-reaches", "Namespace shop", "metadata.labels"),
+        ("injector-reaches", "ConfigMap istio-system/istio", "data.mesh.discoverySelectors"),
+        (
+            "pod-keeps-redirection",
+            "Pod shop/mighty",
+            "spec.containers[0].securityContext.privileged",
+        ),
+        (
+            "pod-keeps-redirection",
+            "Pod shop/mighty",
+            "spec.containers[1].securityContext.capabilities",
+        ),
         ("namespace-injected", "Namespace billing", "metadata.labels[istio-injection]"),
         ("namespace-injected", "Namespace shop", "metadata.labels"),
         (
@@ -575,6 +612,32 @@ EXPECTED: dict[str, list[Row]] = {
         ("sidecar-captures", "Sidecar shop/past", "spec.ingress[1].tls"),
     ],
     "trust": [
+        *(
+            ("control-plane-own", "ConfigMap istio-system/istio", f"data.mesh.{path}")
+            for path in (
+                "defaultConfig.discoveryAddress",
+                "ca.address",
+                "configSources[1].address",
+            )
+        ),
+        *(
+            ("mesh-tls-strong", "ConfigMap istio-system/istio", f"data.mesh.{path}")
+            for path in (
+                "meshMTLS.minProtocolVersion",
+                "meshMTLS.cipherSuites",
+                "defaultTrafficPolicy.tls",
+            )
+        ),
+        (
+            "client-certificate-own",
+            "ConfigMap istio-system/istio",
+            "data.mesh.defaultConfig.gatewayTopology.forwardClientCertDetails",
+        ),
+        (
+            "client-certificate-own",
+            "Deployment istio-system/istiod",
+            "spec.template.metadata.annotations[proxy.istio.io/config]",
+        ),
         (
             "trust-domains-known",
             "ConfigMap istio-system/istio",
@@ -598,6 +661,9 @@ EXPECTED: dict[str, list[Row]] = {
         ),
     ],
     "registry": [
+        ("service-leads-to-pods", "Endpoints shop/orders", ""),
+        ("service-leads-to-pods", "EndpointSlice shop/orders-x", ""),
+        ("service-leads-to-pods", "Service shop/elsewhere", "spec.externalName"),
         *(
             ("service-host-owned", "ServiceEntry other/hijack", f"spec.hosts[{index}]")
             for index in range(4)
