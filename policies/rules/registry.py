@@ -26,6 +26,7 @@ RUNS_OUTSIDE = "voicemesh.io/runs-outside"
 """Annotation: this member of the mesh runs outside the cluster on purpose; `voicemesh.io/reason`
 says why."""
 _REASON = "voicemesh.io/reason"
+_LEADING = ("location", "resolution", "endpoints", "workloadSelector", "addresses", "ports")
 _MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 _CONTROLLERS = (
     "endpointslice-controller.k8s.io",
@@ -109,30 +110,33 @@ def leads_to_pods(stack: Stack, _: Config) -> Iterator[Finding]:
 
 @stack_policy(
     "egress-host-distinct",
-    title="One ServiceEntry for each host",
+    title="A host outside is the same for all who hear of it",
     severity=Severity.HIGH,
-    text="No two ServiceEntries that one namespace hears of have the same host and port. Istio "
-    "takes endpoints of both: whoever adds the second one receives requests of the first one's "
-    "callers.",
+    text="No two ServiceEntries that one namespace hears of lead to different places for the same "
+    "host and port. Istio takes endpoints of both: whoever adds the second one receives requests "
+    "of the first one's callers.",
     remedy='Merge the two, or set exportTo: ["."] in both.',
     url=_SERVICE_ENTRY,
 )
 def host_distinct(stack: Stack, _: Config) -> Iterator[Finding]:
-    """Compares hosts, ports and who hears of them."""
+    """Compares hosts, ports, endpoints and who hears of them."""
     seen: dict[tuple[str, Any], list[Object]] = {}
     for item in stack.of("ServiceEntry"):
         for index, host in enumerate(map(str, spec_of(item).get("hosts") or ())):
             for port in spec_of(item).get("ports") or ():
                 others = seen.setdefault((host, port.get("number")), [])
-                rival = next((r for r in others if _heard_together(r, item)), None)
+                rival = next((r for r in others if _rivals(r, item)), None)
                 others.append(item)
                 if rival is not None and rival is not item:
-                    message = f"{reference(rival)} has {host} too"
+                    message = f"{reference(rival)} leads elsewhere for {host}"
                     yield Finding(item, f"spec.hosts[{index}]", message)
                     break
 
 
-def _heard_together(one: Object, other: Object) -> bool:
+def _rivals(one: Object, other: Object) -> bool:
+    """Whether two entries lead to different places, and some namespace hears of both."""
+    if all(spec_of(one).get(key) == spec_of(other).get(key) for key in _LEADING):
+        return False
     heard = []
     for item in (one, other):
         exported = [str(each) for each in spec_of(item).get("exportTo") or ("*",)]
