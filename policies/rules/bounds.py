@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policies.origins import foreign_origin
+from policies.patches import fields, patches
 from policies.policy import (
     Config,
     Enforcement,
@@ -133,8 +134,8 @@ def no_faults(item: Object, _: Config) -> Iterator[Finding]:
     "route-sets-no-claim",
     title="No route writes a verified header",
     severity=Severity.HIGH,
-    text="No route sets or adds a request header that a RequestAuthentication fills from a verified "
-    "claim. Services take it for what the token says.",
+    text="No route and no EnvoyFilter sets or adds a request header that a RequestAuthentication "
+    "fills from a verified claim. Services take it for what the token says.",
     remedy="Use another header.",
     url=_VIRTUAL_SERVICE + "#Headers",
 )
@@ -161,6 +162,12 @@ def sets_no_claim(stack: Stack, _: Config) -> Iterator[Finding]:
                     if str(name).lower() in claims:
                         where = f"{path}.headers.request.{how}"
                         yield Finding(route.virtual_service, where, f"{name} comes from a token")
+    for item in stack.of("EnvoyFilter") if claims else ():
+        for path, _applies_to, _match, patch in patches(item):
+            for where, field, header in fields(f"{path}.patch.value", patch["value"]):
+                name = header.get("key") if field == "header" and isinstance(header, dict) else None
+                if str(name).lower() in claims:
+                    yield Finding(item, where, f"{name} comes from a token")
 
 
 @object_policy(

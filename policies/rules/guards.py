@@ -46,8 +46,17 @@ _OF_TLS = (
     "require_client_certificate",
     "validation_context",
 )
-_ENDING = (".tcp_proxy.", ".http_connection_manager.", ".sni_dynamic_forward_proxy.")
-"""Network filters behind which no other runs."""
+_PASSING_ON = (
+    ".rbac.",
+    ".ratelimit.",
+    ".local_ratelimit.",
+    ".connection_limit.",
+    ".ext_authz.",
+    ".metadata_exchange",
+    ".set_filter_state.",
+    ".wasm.",
+)
+"""Network filters behind which others run; behind any other what arrives has left the chain."""
 _LEADING = {
     "HTTP_ROUTE": ("route", "redirect", "direct_response", "match", "filter_action"),
     "VIRTUAL_HOST": ("routes", "domains", "matcher"),
@@ -57,7 +66,18 @@ _LEADING = {
     "BOOTSTRAP": ("admin", "static_resources", "dynamic_resources", "layered_runtime"),
 }
 """Fields that say where requests arrive or go."""
-_DESTINING = ("cluster", "cluster_header", "weighted_clusters", "inline_cluster_specifier_plugin")
+_DESTINING = (
+    "cluster",
+    "cluster_header",
+    "weighted_clusters",
+    "inline_cluster_specifier_plugin",
+    "prefix_rewrite",
+    "regex_rewrite",
+    "path_rewrite_policy",
+    "host_rewrite_literal",
+    "host_rewrite_header",
+    "cors",
+)
 _HARMLESS = {
     "normalize_path": (True,),
     "merge_slashes": (True,),
@@ -165,8 +185,9 @@ def keeps_tls(item: Object, _: Config) -> Iterator[Finding]:
     title="No EnvoyFilter opens a way of its own",
     severity=Severity.CRITICAL,
     text="No patch adds a listener, a filter chain, a virtual host or a route, ends the chain of "
-    "network filters before the others, or changes where routes and clusters lead. No other "
-    "policy judges such a way: they read Gateways, VirtualServices and ServiceEntries.",
+    "network filters before the others, says whose pages may call, or changes where routes and "
+    "clusters lead. No other policy judges such a way: they read Gateways, VirtualServices and "
+    "ServiceEntries.",
     remedy="Say it in a Gateway, VirtualService or ServiceEntry.",
     url=_ENVOY_FILTER,
 )
@@ -181,12 +202,16 @@ def opens_nothing(item: Object, _: Config) -> Iterator[Finding]:
         if adds and applies_to in ("LISTENER", "FILTER_CHAIN", "VIRTUAL_HOST", "HTTP_ROUTE"):
             yield Finding(item, where, f"{operation} of a {applies_to} that no policy judges")
             continue
-        if adds and any(each in kind for each in _ENDING):
+        ends = applies_to == "NETWORK_FILTER" and not any(each in kind for each in _PASSING_ON)
+        if adds and ends:
             yield Finding(item, where, "what it takes passes no other filter")
         if ".dynamic_forward_proxy." in kind:
             yield Finding(item, where, "requests go wherever the client says")
         if applies_to == "CLUSTER" and adds:
             continue  # nothing leads to it unless a route does
+        for field, name, entry in fields(f"{where}.value", value):
+            if name in ("@type", "type_url") and ".http.cors." in str(entry):
+                yield Finding(item, field, "CORS is said by VirtualServices, and judged there")
         for name in _LEADING.get(applies_to, ()):
             leads = name in value
             if leads and (applies_to, name) == ("HTTP_ROUTE", "route"):

@@ -48,8 +48,8 @@ def service_host_owned(stack: Stack, _: Config) -> Iterator[Finding]:
     """Compares each host with the ways to write a Service's name."""
     owners = _names(stack)
     for item in stack.of("ServiceEntry"):
-        for index, host in enumerate(map(str, spec_of(item).get("hosts") or ())):
-            path = f"spec.hosts[{index}]"
+        for index, written in enumerate(map(str, spec_of(item).get("hosts") or ())):
+            path, host = f"spec.hosts[{index}]", written.lower().rstrip(".")
             if host in owners:
                 yield Finding(item, path, f"{host} is a name of {reference(owners[host])}")
             elif host.startswith("*"):

@@ -177,6 +177,41 @@ TO_ELSEWHERE: dict[str, Any] = {"load_assignment": {"endpoints": []}}
                 listener=at(),
             ),
         ),
+        (
+            {OPENS},
+            envoy_filter(
+                "NETWORK_FILTER",
+                "INSERT_BEFORE",
+                {
+                    "name": "x",
+                    "typed_config": {"@type": f"{TYPE}.filters.network.redis_proxy.v3.RedisProxy"},
+                },
+                listener=at(),
+            ),
+        ),
+        (
+            {OPENS},
+            envoy_filter(
+                "VIRTUAL_HOST",
+                "MERGE",
+                {
+                    "typed_per_filter_config": {
+                        "envoy.filters.http.cors": {
+                            "@type": f"{TYPE}.filters.http.cors.v3.CorsPolicy"
+                        }
+                    }
+                },
+            ),
+        ),
+        ({OPENS}, envoy_filter("HTTP_ROUTE", "MERGE", {"route": {"prefix_rewrite": "/metrics"}})),
+        (
+            {"route-sets-no-claim"},
+            envoy_filter(
+                "HTTP_ROUTE",
+                "MERGE",
+                {"request_headers_to_add": [{"header": {"key": "X-Tenant-Id", "value": "evil"}}]},
+            ),
+        ),
         ({OPENS}, envoy_filter("BOOTSTRAP", "MERGE", {"admin": {"address": {}}})),
         *(
             (
@@ -218,6 +253,16 @@ def test_a_patch_that_weakens_is_reported(policies: set[str], patched: dict[str,
             listener=at(),
         ),
         envoy_filter("HTTP_FILTER", "REMOVE", listener=at(http="istio.stats")),
+        envoy_filter(
+            "NETWORK_FILTER",
+            "INSERT_BEFORE",
+            {
+                "typed_config": {
+                    "@type": f"{TYPE}.filters.network.connection_limit.v3.ConnectionLimit"
+                }
+            },
+            listener=at(),
+        ),
     ],
 )
 def test_a_patch_that_leaves_the_guards_alone_is_not(patched: dict[str, Any]) -> None:
