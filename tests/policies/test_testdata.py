@@ -462,14 +462,29 @@ EXPECTED: dict[str, list[Row]] = {
             "spec.configPatches[0].patch.value.typed_config.@type",
         ),
     ],
+    "injector": [
+        ("injector-reaches", "Namespace shop", "metadata.labels"),
+        ("injector-reaches", "ConfigMap istio-system/istio", "data.mesh.discoverySelectors"),
+        ("namespace-injected", "Namespace billing", "metadata.labels[istio-injection]"),
+        ("namespace-injected", "Namespace shop", "metadata.labels"),
+        (
+            "proxy-image-injected",
+            "Deployment data/gateway",
+            "spec.template.spec.containers[0].image",
+        ),
+        (
+            "injector-injects",
+            "MutatingWebhookConfiguration istio-sidecar-injector",
+            "webhooks[0].failurePolicy",
+        ),
+        ("injector-injects", "Release istio-system/istiod", "spec.values.sidecarInjectorWebhook"),
+    ],
     "injection": [
         (
             "traffic-not-excluded",
             "ProxyConfig shop/none",
             "spec.environmentVariables.ISTIO_META_INTERCEPTION_MODE",
         ),
-        ("injector-reaches", "Namespace shop", "metadata.labels"),
-        ("injector-reaches", "ConfigMap istio-system/istio", "data.mesh.discoverySelectors"),
         (
             "pod-keeps-redirection",
             "Pod shop/mighty",
@@ -480,8 +495,6 @@ EXPECTED: dict[str, list[Row]] = {
             "Pod shop/mighty",
             "spec.containers[1].securityContext.capabilities",
         ),
-        ("namespace-injected", "Namespace billing", "metadata.labels[istio-injection]"),
-        ("namespace-injected", "Namespace shop", "metadata.labels"),
         (
             "pod-injected",
             "Deployment shop/orders",
@@ -503,11 +516,6 @@ EXPECTED: dict[str, list[Row]] = {
             "Deployment shop/orders",
             "spec.template.spec.containers[0].securityContext.runAsUser",
         ),
-        (
-            "proxy-image-injected",
-            "Deployment data/gateway",
-            "spec.template.spec.containers[0].image",
-        ),
         ("port-named", "Service shop/orders", "spec.ports[0]"),
         (
             "pod-injected",
@@ -522,8 +530,7 @@ EXPECTED: dict[str, list[Row]] = {
         (
             "traffic-not-excluded",
             "CronJob shop/nightly",
-            "spec.jobTemplate.spec.template.metadata.annotations"
-            "[sidecar.istio.io/interceptionMode]",
+            "spec.jobTemplate.spec.template.metadata.annotations[sidecar.istio.io/interceptionMode]",
         ),
         (
             "traffic-not-excluded",
@@ -534,16 +541,6 @@ EXPECTED: dict[str, list[Row]] = {
             "pod-uid",
             "CronJob shop/nightly",
             "spec.jobTemplate.spec.template.spec.initContainers[0].securityContext.runAsUser",
-        ),
-        (
-            "injector-injects",
-            "MutatingWebhookConfiguration istio-sidecar-injector",
-            "webhooks[0].failurePolicy",
-        ),
-        (
-            "injector-injects",
-            "Release istio-system/istiod",
-            "spec.values.sidecarInjectorWebhook",
         ),
     ],
     "network_policies": [
