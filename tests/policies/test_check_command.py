@@ -54,7 +54,7 @@ def test_json_is_for_machines() -> None:
     report = json.loads(run.stdout)
     assert run.returncode == 1
     assert report["failed"] is True
-    assert report["objects"] == 4
+    assert report["objects"] == 5
     assert report["skipped"] == []
     assert {
         "policy_id",

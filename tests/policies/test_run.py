@@ -81,7 +81,7 @@ def test_nothing_is_nothing() -> None:
     assert check([]) == []
 
 
-def test_other_peoples_gateways_and_services_are_left_alone() -> None:
+def test_other_peoples_gateways_and_services_are_not_taken_for_istios() -> None:
     gateway = {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",
@@ -94,7 +94,8 @@ def test_other_peoples_gateways_and_services_are_left_alone() -> None:
         "metadata": {"name": "s", "namespace": "shop"},
         "spec": {"type": "LoadBalancer"},
     }
-    assert check([gateway, knative]) == []
+    assert {v.policy_id for v in check([gateway])} == {"way-in-is-judged", "gateway-api-encrypted"}
+    assert check([knative]) == []
 
 
 def test_an_object_without_the_form_of_its_kind_fails() -> None:
