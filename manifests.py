@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -55,6 +55,20 @@ def write(objects: Sequence[Manifest], directory: Path) -> list[Path]:
     return [directory / name for name in texts]
 
 
+class Skipped(NamedTuple):
+    """A file below a directory that holds nothing a cluster takes."""
+
+    file: str
+    reason: str
+
+
+class Found(NamedTuple):
+    """What files hold."""
+
+    objects: list[Manifest]
+    skipped: list[Skipped]
+
+
 def read(paths: Iterable[Path]) -> list[Manifest]:
     """All objects in files and below directories, in the order of the paths; a List gives its items.
 
@@ -65,10 +79,81 @@ def read(paths: Iterable[Path]) -> list[Manifest]:
         found
         for path in paths
         for file in _files(path)
-        for number, document in enumerate(_documents(file), start=1)
-        if document is not None
-        for found in _objects(document, f"{file}, document {number}")
+        for found in _objects(_documents(file), str(file))
     ]
+
+
+def scan(paths: Iterable[Path]) -> Found:
+    """Like `read`, but names the files below a directory that hold no objects, and goes on.
+
+    Those are other tools' files (values, kustomizations, charts) and templates. A file that is
+    named itself, one that mixes objects with other things and one that has the marks of a manifest
+    and can't be read are errors: what they hold can't be told to be harmless.
+
+    Raises:
+        InvalidInput: one of these.
+    """
+    found = Found([], [])
+    for path in paths:
+        for file in _files(path):
+            held = _held(file) if path.is_dir() else _documents(file)
+            if isinstance(held, str):
+                found.skipped.append(Skipped(str(file), held))
+            else:
+                found.objects.extend(_objects(held, str(file)))
+    return found
+
+
+_MARKS = (
+    re.compile(r"""(?m)(?:^|[\s{,])["']?apiVersion["']?[ \t]*:"""),
+    re.compile(r"""(?m)(?:^|[\s{,])["']?kind["']?[ \t]*:"""),
+)
+_DIRECTIVE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_LINE_OF_DIRECTIVES = re.compile(r"(?m)^[ \t]*(?:(?:\{\{.*?\}\}|\{%.*?%\})[ \t]*)+$")
+
+
+def _held(file: Path) -> list[Any] | str:
+    """The documents of a file that holds objects, or should; otherwise why it holds none."""
+    try:
+        text = _text_of(file)
+    except InvalidInput:
+        if b"apiVersion" in file.read_bytes().replace(b"\0", b""):
+            raise
+        return "it is no text"
+    if _DIRECTIVE.search(text) and _of_a_chart(file):
+        return "a chart's template: render it first (helm template)"
+    try:
+        documents = _parsed(file, text)
+    except InvalidInput:
+        if all(mark.search(text) for mark in _MARKS) and not _is_template(file, text):
+            raise
+        return "a template: render it first" if _DIRECTIVE.search(text) else "it can't be read"
+    if any(_looks_like_one(document) for document in documents):
+        return documents
+    return "it holds no Kubernetes object"
+
+
+def _of_a_chart(file: Path) -> bool:
+    """Whether a file lies among the templates of a Helm chart."""
+    return any(p.name == "templates" and (p.parent / "Chart.yaml").is_file() for p in file.parents)
+
+
+def _is_template(file: Path, text: str) -> bool:
+    """Whether directives are all that keeps a text from being YAML."""
+    filled = _DIRECTIVE.sub("x", _LINE_OF_DIRECTIVES.sub("", text))
+    try:
+        _parsed(file, filled)
+    except InvalidInput:
+        return False
+    return filled != text
+
+
+def _looks_like_one(document: Any) -> bool:
+    """Whether a document is an object, or was meant to be: what has no metadata no cluster takes."""
+    return isinstance(document, dict) and (
+        ("kind" in document and ("metadata" in document or "items" in document))
+        or ("apiVersion" in document and "metadata" in document)
+    )
 
 
 def _files(path: Path) -> list[Path]:
@@ -80,26 +165,47 @@ def _files(path: Path) -> list[Path]:
 
 
 def _documents(file: Path) -> list[Any]:
+    return _parsed(file, _text_of(file))
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as problem:
+        raise InvalidInput(f"{file} can't be read: {problem}") from problem
+
+
+def _parsed(file: Path, text: str) -> list[Any]:
     # JSON is YAML, but one that a library for JSON reads many times faster.
     try:
-        text = file.read_text(encoding="utf-8")
         if file.suffix == ".json":
             return [json.loads(text)]
         return list(yaml.load_all(text, Loader=yaml.CSafeLoader))
     except yaml.YAMLError as problem:
         raise InvalidInput(f"{file} is not YAML: {problem}") from problem
-    except (OSError, ValueError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise InvalidInput(f"{file} can't be read: {problem}") from problem
 
 
-def _objects(document: Any, where: str) -> Iterator[Manifest]:
+def _objects(documents: Iterable[Any], file: str) -> Iterator[Manifest]:
+    for number, document in enumerate(documents, start=1):
+        if document is not None:
+            yield from _of_document(document, f"{file}, document {number}")
+
+
+def _of_document(document: Any, where: str) -> Iterator[Manifest]:
     if not isinstance(document, dict) or "kind" not in document or "apiVersion" not in document:
         raise InvalidInput(f"{where} is no Kubernetes object: it needs apiVersion and kind")
     if str(document["kind"]).endswith("List") and isinstance(document.get("items"), list):
         for item in document["items"]:
-            yield from _objects(item, where)
-    elif not isinstance(document.get("metadata"), dict) or not document["metadata"].get("name"):
+            yield from _of_document(item, where)
+        return
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
         raise InvalidInput(f"{where}: {document['kind']} has no metadata.name")
+    if not metadata.get("name"):
+        # The cluster completes the name; a check needs one to speak of.
+        yield {**document, "metadata": {**metadata, "name": metadata["generateName"]}}
     else:
         yield document
 

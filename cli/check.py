@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from manifests import read
+from manifests import Found, Skipped, scan
 from model.invalid import InvalidInput
 from policies.policy import Enforcement, Violation
 from policies.run import ConfigError, resolved
@@ -54,7 +54,9 @@ def check(
         raise InvalidInput("check: give either --stack NAME or --manifests PATH...")
     try:
         chosen = _config(config)
-        objects = _rendered(stack) if stack is not None else read(given)
+        objects, skipped = Found(_rendered(stack), []) if stack is not None else scan(given)
+        for each in skipped:
+            print(f"skipped {each.file}: {each.reason}", file=sys.stderr)
         if not objects:
             raise InvalidInput(f"no objects in {', '.join(map(str, given))}")
         found = violations_of(objects, chosen)
@@ -64,7 +66,8 @@ def check(
         raise InvalidInput(f"{problem.filename}: {problem.strerror}") from problem
     failing = [v for v in found if strict or v.enforcement is Enforcement.MANDATORY]
     if as_json:
-        print(json.dumps(_report(found, len(objects), failed=bool(failing)), indent=2))
+        report = _report(found, len(objects), skipped, failed=bool(failing))
+        print(json.dumps(report, indent=2))
     elif sys.stdout.isatty():
         _table(found)
     else:
@@ -84,16 +87,27 @@ def _rendered(stack: str) -> list[dict[str, Any]]:
 def _config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
+    try:
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"the file is neither JSON nor YAML: {problem}") from problem
+    except (ValueError, RecursionError) as problem:
+        raise ConfigError(f"the file can't be read: {problem}") from problem
     if loaded is not None and not isinstance(loaded, dict):
         raise ConfigError("the file must be a mapping by policy id")
     resolved(loaded or {})  # told before a stack is rendered
     return loaded or {}
 
 
-def _report(found: list[Violation], objects: int, *, failed: bool) -> dict[str, Any]:
-    violations = [dataclasses.asdict(violation) for violation in found]
-    return {"failed": failed, "objects": objects, "violations": violations}
+def _report(
+    found: list[Violation], objects: int, skipped: list[Skipped], *, failed: bool
+) -> dict[str, Any]:
+    return {
+        "failed": failed,
+        "objects": objects,
+        "skipped": [each._asdict() for each in skipped],
+        "violations": [dataclasses.asdict(violation) for violation in found],
+    }
 
 
 def _table(found: list[Violation]) -> None:

@@ -14,14 +14,21 @@ from policies.rules import (
     deny_by_default,
     destinations,
     envoy_filters,
+    gateway_api,
     gateways,
+    guards,
     injection,
+    injector,
     mesh_settings,
     mtls,
+    network_policies,
     references,
+    registry,
     routes,
+    secrets,
     telemetry,
     tokens,
+    trust,
 )
 
 SUBJECTS: tuple[ModuleType, ...] = (
@@ -36,10 +43,17 @@ SUBJECTS: tuple[ModuleType, ...] = (
     bounds,
     destinations,
     gateways,
+    gateway_api,
     telemetry,
     envoy_filters,
+    guards,
+    injector,
     injection,
+    network_policies,
+    secrets,
     mesh_settings,
+    trust,
+    registry,
 )
 
 

@@ -1,4 +1,4 @@
-"""Writes the table of policies into docs/policies.md: `python -m policies.docs`."""
+"""Writes what docs/policies.md lists, the export and the table: `python -m policies.docs`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,47 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policies.catalogue import SUBJECTS, policies_of
+from policies.kinds import RESOURCES
 from policies.policy import Policy
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "policies.md"
-_BEGIN = "<!-- the catalogue begins: python -m policies.docs writes it -->"
-_END = "<!-- the catalogue ends -->"
+_BEGIN = "<!-- the {} begins: python -m policies.docs writes it -->"
+_END = "<!-- the {} ends -->"
+_WIDTH = 96
 
 
 def with_table(page: str) -> str:
-    """The page with the catalogue between its two marks.
+    """The page with the export and the catalogue, each between its two marks.
 
     Raises:
         ValueError: the marks are not there.
     """
-    before, begin, rest = page.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    return _between(_between(page, "export", _export()), "catalogue", _lines())
+
+
+def _between(page: str, part: str, lines: Iterator[str]) -> str:
+    before, begin, rest = page.partition(_BEGIN.format(part))
+    _, end, after = rest.partition(_END.format(part))
     if not begin or not end:
-        raise ValueError(f"the page lacks {_BEGIN} or {_END}")
-    return "".join([before, _BEGIN, "\n\n", "\n".join(_lines()), "\n", _END, after])
+        raise ValueError(f"the page lacks the marks of the {part}")
+    return "".join([before, begin, "\n\n", "\n".join(lines), "\n", end, after])
+
+
+def _export() -> Iterator[str]:
+    """A command that writes all that policies read into one file."""
+    yield "```"
+    yield "for kind in \\"
+    line = " "
+    for resource in RESOURCES.values():
+        if len(line) + len(resource) + 3 > _WIDTH:
+            yield f"{line} \\"
+            line = " "
+        line += f" {resource}"
+    yield line
+    yield 'do kubectl get -A -o yaml "$kind"; echo ---; done > mesh.yaml'
+    yield "voicemesh check --manifests mesh.yaml"
+    yield "```"
+    yield ""
 
 
 def _lines() -> Iterator[str]:

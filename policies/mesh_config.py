@@ -51,7 +51,7 @@ def mesh_configs(objects: Iterable[Object]) -> Iterator[MeshConfig]:
         if item.get("kind") == "ConfigMap":
             text = (item.get("data") or {}).get("mesh")
             if name_of(item).split("-")[0] == "istio" and isinstance(text, str):
-                yield MeshConfig(item, "data.mesh", _parsed(text))
+                yield MeshConfig(item, "data.mesh", parsed(text))
         elif item.get("kind") in RELEASE_KINDS:
             values = release_values(item)
             if chart_of(item) == "istiod" or "meshConfig" in values:
@@ -71,9 +71,10 @@ def chart_of(item: Object) -> str:
     return str(chart).rstrip("/").rsplit("/", 1)[-1]
 
 
-def _parsed(text: str) -> Mapping[str, Any]:
+def parsed(text: Any) -> Mapping[str, Any]:
+    """The mapping that a text holds as YAML; empty where it holds none."""
     try:
-        parsed = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        value = yaml.load(str(text or ""), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     except yaml.YAMLError:
         return {}  # the proxies would have Istio's defaults, and so have the policies
-    return parsed if isinstance(parsed, Mapping) else {}
+    return value if isinstance(value, Mapping) else {}

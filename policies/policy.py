@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -49,6 +51,8 @@ class Setting:
     description: str
     minimum: float | None = None
     maximum: float | None = None
+    regexes: bool = False
+    """Whether the texts of an array are regular expressions."""
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -72,6 +76,8 @@ class Setting:
             case "number":
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     return f"{value!r} is not a number"
+                if not math.isfinite(value):
+                    return f"{value!r} is no bound"
                 if self.minimum is not None and value < self.minimum:
                     return f"{value} is below {self.minimum:g}"
                 if self.maximum is not None and value > self.maximum:
@@ -82,7 +88,17 @@ class Setting:
             case "array":
                 if not isinstance(value, list) or any(not isinstance(v, str) for v in value):
                     return f"{value!r} is not a list of texts"
+                if self.regexes:
+                    return next((problem for v in value if (problem := _no_regex(v))), None)
         return None
+
+
+def _no_regex(text: str) -> str | None:
+    try:
+        re.compile(text)
+    except re.error as problem:
+        return f"{text!r} is no regular expression: {problem}"
+    return None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from policies.policy import Object, namespace_of, spec_of
+from policies.delegates import merged
+from policies.policy import Object, name_of, namespace_of, spec_of
 from policies.stack import Stack
 
 MESH = "mesh"
@@ -30,8 +31,17 @@ class HttpRoute:
     """One entry of `spec.http`."""
 
     virtual_service: Object
+    """Where the route is written; short names of hosts mean its namespace."""
     index: int
     route: Mapping[str, Any]
+    """The route; a delegate's with what it takes over from the root."""
+    root: Object | None = None
+    """The VirtualService whose hosts and gateways a delegate's route is served at."""
+
+    @property
+    def served_by(self) -> Object:
+        """The VirtualService whose hosts and gateways the route is served at."""
+        return self.virtual_service if self.root is None else self.root
 
     @property
     def path(self) -> str:
@@ -101,11 +111,48 @@ def gateways_of(virtual_service: Object) -> list[str]:
     return [g if g == MESH or "/" in g else f"{namespace}/{g}" for g in map(str, named)]
 
 
+def delegate_of(route: HttpRoute) -> tuple[str, str] | None:
+    """(namespace, name) of the VirtualService that a route hands over to."""
+    delegate = route.route.get("delegate")
+    if not delegate:
+        return None
+    namespace = delegate.get("namespace") or namespace_of(route.virtual_service)
+    return str(namespace), str(delegate.get("name", ""))
+
+
+def served_routes(stack: Stack, virtual_service: Object) -> Iterator[HttpRoute]:
+    """The HTTP routes in their order, each delegate's in the place of the route that names it.
+
+    A delegate's delegates are left out, as Istio does not follow them.
+    """
+    for route in http_routes(virtual_service):
+        delegate = stack.delegates.get(delegate_of(route) or ("", ""))
+        if delegate is None:
+            yield route
+            continue
+        for own in http_routes(delegate):
+            if (both := merged(route.route, own.route)) is not None and "delegate" not in own.route:
+                yield HttpRoute(delegate, own.index, both, root=virtual_service)
+
+
+def every_route(stack: Stack) -> Iterator[HttpRoute]:
+    """Every HTTP route as it is served; a delegate that nobody names stands for itself."""
+    named: set[tuple[str, str]] = set()
+    for item in stack.of("VirtualService"):
+        for route in http_routes(item):
+            if (delegate := delegate_of(route)) is not None:
+                named.add(delegate)
+    for item in stack.of("VirtualService"):
+        key = (namespace_of(item), name_of(item))
+        if key not in named or key not in stack.delegates:
+            yield from served_routes(stack, item)
+
+
 def public_routes(stack: Stack) -> Iterator[HttpRoute]:
     """Every HTTP route that some gateway serves."""
     for item in stack.of("VirtualService"):
         if set(gateways_of(item)) != {MESH}:
-            yield from http_routes(item)
+            yield from served_routes(stack, item)
 
 
 def uri_of(match: Mapping[str, Any]) -> tuple[str, str]:
@@ -113,6 +160,16 @@ def uri_of(match: Mapping[str, Any]) -> tuple[str, str]:
     for how, value in (match.get("uri") or {}).items():
         return str(how), str(value)
     return "prefix", ""
+
+
+def rewritten(route: Mapping[str, Any], how: str, value: str) -> tuple[str, str]:
+    """What the service sees of a match of the URI: `regex` where an expression decides."""
+    rewrite = route.get("rewrite") or {}
+    if rewrite.get("uriRegexRewrite"):
+        return "regex", value
+    if rewrite.get("uri") is None or how == "regex":
+        return how, value
+    return how, str(rewrite["uri"])
 
 
 def traffic_policies(rule: Object) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -129,6 +186,12 @@ def _levels(path: str, holder: Mapping[str, Any]) -> Iterator[tuple[str, Mapping
         yield f"{path}.trafficPolicy", policy
     for index, port in enumerate(policy.get("portLevelSettings") or ()):
         yield f"{path}.trafficPolicy.portLevelSettings[{index}]", port
+
+
+def protocol_of(port: Mapping[str, Any]) -> str:
+    """What a Service port says it speaks, in Istio's words; empty where it does not say."""
+    declared = str(port.get("appProtocol") or "").lower().removeprefix("kubernetes.io/")
+    return declared or str(port.get("name") or "").split("-")[0].lower()
 
 
 def seconds(duration: Any) -> Decimal | None:

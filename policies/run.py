@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,7 +20,15 @@ from policies.policy import (
 from policies.stack import Stack
 
 _ORDER = list(Severity)
-_MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError)
+_MALFORMED = (
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+    re.error,
+)
 WHOLE_STACK: Object = {"kind": "Stack", "metadata": {"name": "as a whole"}}
 """Stands for the object where a policy on the whole stack can't name one."""
 
@@ -97,7 +106,7 @@ def resolved(config: Mapping[str, Any]) -> dict[str, tuple[Enforcement, dict[str
     Raises:
         ConfigError: see `check`.
     """
-    if unknown := sorted(set(config) - set(BY_ID)):
+    if unknown := sorted(str(key) for key in config if key not in BY_ID):
         raise ConfigError(f"there is no policy {', '.join(unknown)}")
     return {policy.id: _resolved(policy, config.get(policy.id, {})) for policy in POLICIES}
 

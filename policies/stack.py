@@ -7,7 +7,16 @@ from functools import cached_property
 
 from policies.mesh_config import MeshConfig, chart_of, mesh_configs
 from policies.policy import Object, annotations_of, name_of, namespace_of, spec_of
-from policies.workloads import POD_TEMPLATES, Workload, gateway_pods, gateway_service
+from policies.workloads import (
+    MEMBERS,
+    PODS,
+    Workload,
+    gateway_pods,
+    gateway_service,
+    makes_pods,
+    member,
+    templated,
+)
 
 DEPLOYED_ELSEWHERE = "voicemesh.io/deployed-elsewhere"
 """Annotation on a Namespace: names of Services and service accounts in it that exist though the
@@ -27,9 +36,31 @@ class Stack:
         self.mesh_configs: tuple[MeshConfig, ...] = tuple(mesh_configs(self.objects))
 
     def of(self, *kinds: str) -> Iterator[Object]:
-        """All objects of some kinds; `Gateway` is Istio's, `Service` Kubernetes' own."""
+        """All objects of some kinds; `Gateway` is Istio's, `Service` Kubernetes' own.
+
+        `PODS` is everything that makes pods. Another API's kind of the same name is asked for
+        with its group: `Gateway.gateway.networking.k8s.io`.
+        """
         for kind in kinds:
-            yield from self._by_kind.get(kind, ())
+            yield from self._making_pods if kind == PODS else self._by_kind.get(kind, ())
+
+    @cached_property
+    def _making_pods(self) -> Sequence[Object]:
+        """Objects that make pods; not those that another object of the set has made.
+
+        A set that was read from a cluster has a Deployment, its ReplicaSets and their Pods, which
+        say the same. An owner is known by its uid, which nobody can write into a manifest ahead.
+        """
+        made = [item for item in self.objects if makes_pods(item)]
+        uids = {uid for item in made if (uid := (item.get("metadata") or {}).get("uid"))}
+        return [
+            item
+            for item in made
+            if not any(
+                owner.get("uid") in uids
+                for owner in (item.get("metadata") or {}).get("ownerReferences") or ()
+            )
+        ]
 
     @cached_property
     def root_namespace(self) -> str:
@@ -152,10 +183,14 @@ class Stack:
 
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
-        """Everything that runs: pod templates, gateway releases, and what only a Service selects."""
-        found = [self._templated(item) for kind in POD_TEMPLATES for item in self.of(kind)]
-        found += [self._templated(item) for item in self.of("Pod")]
+        """Everything that runs: pod templates, gateway releases, members of the mesh outside the
+        cluster, and what only a Service selects."""
+        found = [
+            templated(item, injects=self.injects(namespace_of(item)) is not False)
+            for item in self.of(PODS)
+        ]
         found += [gateway_pods(release) for release in self._gateway_releases]
+        found += [member(item) for item in self.of(*MEMBERS)]
         by_label: dict[tuple[str, str, str], list[Workload]] = {}
         for workload in found:
             for key, value in workload.labels.items():
@@ -267,7 +302,16 @@ class Stack:
         running = {(w.namespace, w.account) for w in self.workloads if w.account is not None}
         return frozenset(declared | running)
 
-    # Gateways
+    # Gateways and routes
+
+    @cached_property
+    def delegates(self) -> Mapping[tuple[str, str], Object]:
+        """VirtualServices that have no hosts, and so serve what others hand over to them."""
+        return {
+            (namespace_of(item), name_of(item)): item
+            for item in self.of("VirtualService")
+            if not spec_of(item).get("hosts")
+        }
 
     @cached_property
     def gateways(self) -> Mapping[str, Object]:
@@ -295,23 +339,6 @@ class Stack:
     def _gateway_releases(self) -> tuple[Object, ...]:
         return tuple(r for r in self.of("Release", "HelmRelease") if chart_of(r) == "gateway")
 
-    def _templated(self, item: Object) -> Workload:
-        template = item if item.get("kind") == "Pod" else spec_of(item).get("template") or {}
-        metadata, pod = template.get("metadata") or {}, template.get("spec") or {}
-        labels = {str(k): str(v) for k, v in (metadata.get("labels") or {}).items()}
-        asked = labels.get("sidecar.istio.io/inject") or (metadata.get("annotations") or {}).get(
-            "sidecar.istio.io/inject"
-        )
-        of_namespace = self.injects(namespace_of(item)) is not False
-        return Workload(
-            namespace=namespace_of(item),
-            name=name_of(item),
-            labels=labels,
-            account=str(pod.get("serviceAccountName") or "default"),
-            source=item,
-            proxied=asked == "true" or (of_namespace and asked != "false"),
-        )
-
 
 def by_reference(item: Object) -> bool:
     """Whether a policy names a Gateway API gateway or a waypoint, and so no pods by label."""
@@ -332,5 +359,5 @@ def _kind(item: Object) -> str:
     kind, api = str(item.get("kind", "")), str(item.get("apiVersion", ""))
     if kind in _ISTIO_NAMED_LIKE_OTHERS:
         ours = api.startswith("networking.istio.io/") if kind == "Gateway" else api == "v1"
-        return kind if ours else f"{kind}.{api}"
+        return kind if ours else f"{kind}.{api.rpartition('/')[0]}"
     return kind

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from policies.origins import foreign_origin
+from policies.patches import fields, patches
 from policies.policy import (
     Config,
     Enforcement,
@@ -13,8 +15,11 @@ from policies.policy import (
     Setting,
     Severity,
     object_policy,
+    spec_of,
+    stack_policy,
 )
-from policies.routing import http_routes, seconds, traffic_policies
+from policies.routing import every_route, http_routes, seconds, traffic_policies
+from policies.stack import Stack
 
 _VIRTUAL_SERVICE = "https://istio.io/latest/docs/reference/config/networking/virtual-service/"
 _DESTINATION_RULE = "https://istio.io/latest/docs/reference/config/networking/destination-rule/"
@@ -22,9 +27,8 @@ _IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"}
 _NEVER_HANDLED = {"connect-failure", "refused-stream", "reset-before-request"}
 
 
-@object_policy(
+@stack_policy(
     "route-timeout",
-    "VirtualService",
     title="Every route has a timeout within bounds",
     severity=Severity.MEDIUM,
     text="Each route that forwards has a timeout, above zero and not above the bound. Istio's "
@@ -35,23 +39,22 @@ _NEVER_HANDLED = {"connect-failure", "refused-stream", "reset-before-request"}
         "maximum": Setting("number", 3600, "Longest timeout, in seconds.", minimum=1, maximum=86400)
     },
 )
-def timeout(item: Object, config: Config) -> Iterator[Finding]:
+def timeout(stack: Stack, config: Config) -> Iterator[Finding]:
     """Looks at each route that forwards."""
-    for route in http_routes(item):
+    for route in every_route(stack):
         if not route.forwards:
             continue
         limit = seconds(route.route.get("timeout"))
         path = f"{route.path}.timeout"
         if not limit:
-            yield Finding(item, path, f"route {route.named} has no timeout")
+            yield Finding(route.virtual_service, path, f"route {route.named} has no timeout")
         elif limit > config["maximum"]:
             message = f"route {route.named} may take {limit}s, above {config['maximum']}s"
-            yield Finding(item, path, message)
+            yield Finding(route.virtual_service, path, message)
 
 
-@object_policy(
+@stack_policy(
     "retries-fit-timeout",
-    "VirtualService",
     title="Retries fit into the timeout",
     severity=Severity.MEDIUM,
     text="All tries together take no longer than the route's timeout, and there are not too many "
@@ -63,24 +66,23 @@ def timeout(item: Object, config: Config) -> Iterator[Finding]:
         "maximum": Setting("number", 5, "Most retries of one request.", minimum=0, maximum=10)
     },
 )
-def retries_fit(item: Object, config: Config) -> Iterator[Finding]:
+def retries_fit(stack: Stack, config: Config) -> Iterator[Finding]:
     """Multiplies tries and time."""
-    for route in http_routes(item):
+    for route in every_route(stack):
         retries = route.route.get("retries") or {}
         attempts = int(retries.get("attempts") or 0)
         path = f"{route.path}.retries"
         if attempts > config["maximum"]:
             message = f"{attempts} retries on route {route.named}, above {config['maximum']}"
-            yield Finding(item, path, message)
+            yield Finding(route.virtual_service, path, message)
         each, limit = seconds(retries.get("perTryTimeout")), seconds(route.route.get("timeout"))
         if attempts and each and limit and each * (attempts + 1) > limit:
             message = f"{attempts + 1} tries of {each}s do not fit into {limit}s on {route.named}"
-            yield Finding(item, f"{path}.perTryTimeout", message)
+            yield Finding(route.virtual_service, f"{path}.perTryTimeout", message)
 
 
-@object_policy(
+@stack_policy(
     "retries-idempotent",
-    "VirtualService",
     title="Requests that change something are not repeated",
     severity=Severity.HIGH,
     text="A route that takes POST or PATCH is retried only after failures of which it is certain "
@@ -89,18 +91,22 @@ def retries_fit(item: Object, config: Config) -> Iterator[Finding]:
     remedy="Set retries.attempts to 0, or retryOn to those three.",
     url=_VIRTUAL_SERVICE + "#HTTPRetry",
 )
-def retries_idempotent(item: Object, _: Config) -> Iterator[Finding]:
+def retries_idempotent(stack: Stack, _: Config) -> Iterator[Finding]:
     """Looks at routes that take methods which are not idempotent."""
-    for route in http_routes(item):
+    for route in every_route(stack):
         if not route.forwards or (route.methods is not None and route.methods <= _IDEMPOTENT):
             continue
         retries: Mapping[str, Any] | None = route.route.get("retries")
         path = f"{route.path}.retries"
         if retries is None:
-            yield Finding(item, path, f"route {route.named} leaves retries to Istio's defaults")
+            yield Finding(
+                route.virtual_service,
+                path,
+                f"route {route.named} leaves retries to Istio's defaults",
+            )
         elif int(retries.get("attempts") or 0) and (bad := _repeats(retries)):
             message = f"route {route.named} repeats requests after {', '.join(sorted(bad))}"
-            yield Finding(item, f"{path}.retryOn", message)
+            yield Finding(route.virtual_service, f"{path}.retryOn", message)
 
 
 def _repeats(retries: Mapping[str, Any]) -> set[str]:
@@ -124,35 +130,66 @@ def no_faults(item: Object, _: Config) -> Iterator[Finding]:
             yield Finding(item, f"{route.path}.fault", f"route {route.named} injects faults")
 
 
+@stack_policy(
+    "route-sets-no-claim",
+    title="No route writes a verified header",
+    severity=Severity.HIGH,
+    text="No route and no EnvoyFilter sets or adds a request header that a RequestAuthentication "
+    "fills from a verified claim. Services take it for what the token says.",
+    remedy="Use another header.",
+    url=_VIRTUAL_SERVICE + "#Headers",
+)
+def sets_no_claim(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Compares headers of routes and destinations with those of outputClaimToHeaders."""
+    claims = {
+        str(output.get("header", "")).lower()
+        for item in stack.of("RequestAuthentication")
+        for rule in spec_of(item).get("jwtRules") or ()
+        for output in rule.get("outputClaimToHeaders") or ()
+    }
+    for route in every_route(stack) if claims else ():
+        places = [
+            (route.path, route.route.get("headers")),
+            *(
+                (f"{route.path}.route[{index}]", entry.get("headers"))
+                for index, entry in enumerate(route.route.get("route") or ())
+            ),
+        ]
+        for path, headers in places:
+            request = (headers or {}).get("request") or {}
+            for how in ("set", "add"):
+                for name in request.get(how) or ():
+                    if str(name).lower() in claims:
+                        where = f"{path}.headers.request.{how}"
+                        yield Finding(route.virtual_service, where, f"{name} comes from a token")
+    for item in stack.of("EnvoyFilter") if claims else ():
+        for path, _applies_to, _match, patch in patches(item):
+            for where, field, header in fields(f"{path}.patch.value", patch["value"]):
+                name = header.get("key") if field == "header" and isinstance(header, dict) else None
+                if str(name).lower() in claims:
+                    yield Finding(item, where, f"{name} comes from a token")
+
+
 @object_policy(
     "cors-origins",
     "VirtualService",
     title="Browsers of named origins only",
     severity=Severity.HIGH,
-    text="CORS lists origins. One that matches any origin, together with credentials, lets every "
-    "web page use the API as whoever is signed in.",
+    text="CORS lists origins. One that a foreign page's origin matches too (a prefix that somebody's "
+    "host can begin with, a regular expression that is not tied to a domain, `null`) lets that page "
+    "use the API, together with credentials as whoever is signed in.",
     remedy="List the platform's own origins as exact matches.",
     url=_VIRTUAL_SERVICE + "#CorsPolicy",
 )
 def cors_origins(item: Object, _: Config) -> Iterator[Finding]:
-    """Looks at each CORS policy's origins."""
+    """Tries origins of foreign pages against each CORS policy."""
     for route in http_routes(item):
         cors = route.route.get("corsPolicy") or {}
         for origin in [*(cors.get("allowOrigins") or ()), *(cors.get("allowOrigin") or ())]:
-            if _any_origin(origin):
-                message = f"route {route.named} lets pages of any origin call it"
+            if (foreign := foreign_origin(origin)) is not None:
+                message = f"route {route.named} lets pages of other origins call it: {foreign}"
                 yield Finding(item, f"{route.path}.corsPolicy.allowOrigins", message)
                 break
-
-
-def _any_origin(origin: Any) -> bool:
-    if not isinstance(origin, Mapping):
-        return str(origin) == "*"
-    prefix, regex = origin.get("prefix"), str(origin.get("regex", ""))
-    wide_prefix = prefix is not None and len(str(prefix).partition("//")[2].split(".")) < 3
-    return (
-        origin.get("exact") == "*" or wide_prefix or regex.startswith((".*", ".+", "https?://.*"))
-    )
 
 
 @object_policy(

@@ -14,6 +14,7 @@ from policies.policy import (
     spec_of,
     stack_policy,
 )
+from policies.routing import traffic_policies
 from policies.stack import Stack
 
 _DESTINATION_RULE = "https://istio.io/latest/docs/reference/config/networking/destination-rule/"
@@ -75,3 +76,30 @@ def rules_distinct(stack: Stack, _: Config) -> Iterator[Finding]:
         first = seen.setdefault((namespace_of(item), host, frozenset(callers)), item)
         if first is not item:
             yield Finding(item, "spec.host", f"{reference(first)} is for {host} too")
+
+
+@stack_policy(
+    "destination-is-the-service",
+    title="A DestinationRule leads nowhere else",
+    severity=Severity.HIGH,
+    text="No DestinationRule sends requests through a tunnel to another host, or takes certificates "
+    "of another trust domain for a Service of the mesh.",
+    remedy="Delete the tunnel; name identities of the mesh, or leave subjectAltNames out.",
+    url=_DESTINATION_RULE + "#TrafficPolicy-TunnelSettings",
+)
+def is_the_service(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Looks at every level."""
+    for item in stack.of("DestinationRule"):
+        for path, policy in traffic_policies(item):
+            if tunnel := policy.get("tunnel"):
+                message = f"requests go through a tunnel to {tunnel.get('targetHost')}"
+                yield Finding(item, f"{path}.tunnel", message)
+            tls = policy.get("tls") or {}
+            for name in tls.get("subjectAltNames") or ():
+                scheme, _separator, rest = str(name).partition("://")
+                domain = rest.partition("/")[0]
+                if (tls.get("mode") == "ISTIO_MUTUAL" and scheme != "spiffe") or (
+                    scheme == "spiffe" and domain not in stack.trust_domains
+                ):
+                    message = f"{name} is no identity of the mesh"
+                    yield Finding(item, f"{path}.tls.subjectAltNames", message)

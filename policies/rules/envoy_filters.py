@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from policies.patches import anchors, patches, typed
 from policies.policy import (
     Config,
     Finding,
@@ -16,7 +17,7 @@ from policies.policy import (
     spec_of,
     stack_policy,
 )
-from policies.routing import HttpRoute, public_routes, seconds
+from policies.routing import HttpRoute, protocol_of, public_routes, seconds
 from policies.stack import Stack
 
 _ENVOY_FILTER = "https://istio.io/latest/docs/reference/config/networking/envoy-filter/"
@@ -25,26 +26,6 @@ _HTTP = "type.googleapis.com/envoy.extensions.filters.http."
 _BUFFER, _RATE_LIMIT = f"{_HTTP}buffer.v3.Buffer", f"{_HTTP}ratelimit.v3.RateLimit"
 _LOCAL_RATE_LIMIT = f"{_HTTP}local_ratelimit.v3.LocalRateLimit"
 _RELATIVE = ("INSERT_BEFORE", "INSERT_AFTER")
-_GUARDS = ("envoy.filters.http.jwt_authn", "envoy.filters.http.rbac", "envoy.filters.network.rbac")
-
-
-def _patches(item: Object) -> Iterator[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]]:
-    """(path, what it applies to, match, patch) of each patch."""
-    for index, entry in enumerate(spec_of(item).get("configPatches") or ()):
-        path = f"spec.configPatches[{index}]"
-        yield path, str(entry.get("applyTo")), entry.get("match") or {}, entry.get("patch") or {}
-
-
-def _typed(patch: Mapping[str, Any]) -> Mapping[str, Any]:
-    value = patch.get("value") or {}
-    return value.get("typed_config") or value.get("typedConfig") or {}
-
-
-def _filter_match(match: Mapping[str, Any]) -> tuple[str, str]:
-    """(network filter, HTTP filter) that a patch is anchored at."""
-    chain = (match.get("listener") or {}).get("filterChain") or {}
-    network = chain.get("filter") or {}
-    return str(network.get("name", "")), str((network.get("subFilter") or {}).get("name", ""))
 
 
 @object_policy(
@@ -61,11 +42,11 @@ def _filter_match(match: Mapping[str, Any]) -> tuple[str, str]:
 )
 def anchored(item: Object, _: Config) -> Iterator[Finding]:
     """Looks at each patch's operation and match."""
-    for path, applies_to, match, patch in _patches(item):
+    for path, applies_to, match, patch in patches(item):
         operation = str(patch.get("operation"))
         if (match.get("proxy") or {}).get("proxyVersion"):
             yield Finding(item, f"{path}.match.proxy.proxyVersion", "it is lost with an upgrade")
-        network, http = _filter_match(match)
+        network, http = anchors(match)
         if operation in _RELATIVE:
             if not spec_of(item).get("priority"):
                 message = f"{operation} without a priority may run before its anchor is there"
@@ -80,32 +61,6 @@ def anchored(item: Object, _: Config) -> Iterator[Finding]:
         if operation in ("ADD", "REMOVE") and applies_to in ("ROUTE_CONFIGURATION", "HTTP_ROUTE"):
             message = f"{operation} does nothing for {applies_to}"
             yield Finding(item, f"{path}.patch.operation", message)
-
-
-@object_policy(
-    "envoy-filter-keeps-guards",
-    "EnvoyFilter",
-    title="No EnvoyFilter touches authentication or authorization",
-    severity=Severity.CRITICAL,
-    text="No patch removes, replaces or changes the filters that check tokens and policies: "
-    "jwt_authn and rbac. What they do is said by RequestAuthentication and AuthorizationPolicy.",
-    remedy="Delete the patch.",
-    url=_ENVOY_FILTER,
-)
-def keeps_guards(item: Object, _: Config) -> Iterator[Finding]:
-    """Looks for patches of those filters, and for per-route overrides of them."""
-    for path, applies_to, match, patch in _patches(item):
-        operation, anchors = str(patch.get("operation")), _filter_match(match)
-        changed = operation in ("REMOVE", "REPLACE", "MERGE", "MERGE_AND_REPLACE_LIST")
-        target = anchors[1] if applies_to == "HTTP_FILTER" else anchors[0]
-        if changed and target in _GUARDS:
-            yield Finding(item, f"{path}.patch", f"{operation} of {target}")
-        if changed and applies_to in ("FILTER_CHAIN", "LISTENER") and operation == "REMOVE":
-            yield Finding(item, f"{path}.patch", f"{operation} of a whole {applies_to}")
-        value = patch.get("value") or {}
-        for name in value.get("typed_per_filter_config") or value.get("typedPerFilterConfig") or {}:
-            if name in _GUARDS:
-                yield Finding(item, f"{path}.patch.value", f"{name} is changed for a route")
 
 
 @stack_policy(
@@ -131,8 +86,8 @@ def streams_not_buffered(stack: Stack, config: Config) -> Iterator[Finding]:
     inserted = [
         (item, path, patch)
         for item in stack.of("EnvoyFilter")
-        for path, applies_to, _, patch in _patches(item)
-        if applies_to == "HTTP_FILTER" and _typed(patch).get("@type") == _BUFFER
+        for path, applies_to, _, patch in patches(item)
+        if applies_to == "HTTP_FILTER" and typed(patch).get("@type") == _BUFFER
     ]
     if not inserted:
         return
@@ -155,7 +110,7 @@ def _per_route(stack: Stack, name: str) -> dict[str, tuple[Object, str, Mapping[
     """What is said of a filter for single routes, by route name."""
     found = {}
     for item in stack.of("EnvoyFilter"):
-        for path, applies_to, match, patch in _patches(item):
+        for path, applies_to, match, patch in patches(item):
             vhost = (match.get("routeConfiguration") or {}).get("vhost") or {}
             route = (vhost.get("route") or {}).get("name")
             own = ((patch.get("value") or {}).get("typed_per_filter_config") or {}).get(name)
@@ -181,12 +136,6 @@ def _streams(stack: Stack, route: HttpRoute, long: float) -> bool:
     return False
 
 
-def protocol_of(port: Mapping[str, Any]) -> str:
-    """What a Service port says it speaks, in Istio's words; empty where it does not say."""
-    declared = str(port.get("appProtocol") or "").lower().removeprefix("kubernetes.io/")
-    return declared or str(port.get("name") or "").split("-")[0].lower()
-
-
 @stack_policy(
     "rate-limit-asks-service",
     title="Rate limits are asked of the rate-limit service, over gRPC",
@@ -201,11 +150,16 @@ def rate_limit_asks_service(stack: Stack, _: Config) -> Iterator[Finding]:
     """Follows the filter's cluster name to a Service port."""
     clusters = _added_clusters(stack)
     for item in stack.of("EnvoyFilter"):
-        for path, _to, _match, patch in _patches(item):
-            typed = _typed(patch)
-            if typed.get("@type") != _RATE_LIMIT:
+        for path, _to, _match, patch in patches(item):
+            limit = typed(patch)
+            if limit.get("@type") != _RATE_LIMIT:
                 continue
-            service = (typed.get("rate_limit_service") or {}).get("grpc_service") or {}
+            for switch in ("filter_enabled", "filter_enforced"):
+                value = (limit.get(switch) or {}).get("default_value")
+                if value is not None and int(value.get("numerator") or 0) == 0:
+                    message = "no request is limited"
+                    yield Finding(item, f"{path}.patch.value.typed_config.{switch}", message)
+            service = (limit.get("rate_limit_service") or {}).get("grpc_service") or {}
             cluster = str((service.get("envoy_grpc") or {}).get("cluster_name", ""))
             where = f"{path}.patch.value.typed_config.rate_limit_service"
             address = clusters.get(cluster) or _outbound(cluster)
@@ -228,7 +182,7 @@ def _added_clusters(stack: Stack) -> dict[str, tuple[str, int]]:
     """Address of each cluster that an EnvoyFilter adds."""
     found = {}
     for item in stack.of("EnvoyFilter"):
-        for _, applies_to, _match, patch in _patches(item):
+        for _, applies_to, _match, patch in patches(item):
             value = patch.get("value") or {}
             if applies_to != "CLUSTER" or patch.get("operation") != "ADD":
                 continue
@@ -278,22 +232,22 @@ def _not_grpc(stack: Stack, host: str, number: int) -> str | None:
 )
 def local_limit_works(item: Object, config: Config) -> Iterator[Finding]:
     """Looks at the filter's switches, buckets and memory."""
-    for path, _, _match, patch in _patches(item):
-        typed, where = _typed(patch), f"{path}.patch.value.typed_config"
-        if typed.get("@type") != _LOCAL_RATE_LIMIT:
+    for path, _, _match, patch in patches(item):
+        limit, where = typed(patch), f"{path}.patch.value.typed_config"
+        if limit.get("@type") != _LOCAL_RATE_LIMIT:
             continue
         for switch in ("filter_enabled", "filter_enforced"):
-            share = ((typed.get(switch) or {}).get("default_value") or {}).get("numerator", 0)
+            share = ((limit.get(switch) or {}).get("default_value") or {}).get("numerator", 0)
             if share < 100:
                 yield Finding(item, f"{where}.{switch}", f"it holds for {share} of 100 requests")
-        descriptors = typed.get("descriptors") or ()
+        descriptors = limit.get("descriptors") or ()
         dynamic = [d for d in descriptors if any("value" not in e for e in d.get("entries") or ())]
-        remembered = typed.get("max_dynamic_descriptors", 20)
+        remembered = limit.get("max_dynamic_descriptors", 20)
         if dynamic and remembered < config["clients"]:
             message = f"only {remembered} clients are kept count of"
             yield Finding(item, f"{where}.max_dynamic_descriptors", message)
         for bucket in [d.get("token_bucket") or {} for d in dynamic] or [
-            typed.get("token_bucket") or {}
+            limit.get("token_bucket") or {}
         ]:
             interval = seconds(bucket.get("fill_interval")) or 1
             rate = float(bucket.get("tokens_per_fill", 1)) / float(interval)

@@ -24,8 +24,6 @@ _GATEWAY = "https://istio.io/latest/docs/reference/config/networking/gateway/"
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"
 _OLD_TLS = {"TLSV1_0", "TLSV1_1"}
 _PLAIN = {*HTTP, "TCP", "MONGO", "MYSQL", "REDIS"}
-_WAYPOINTS = {"istio-waypoint", "istio-east-west"}
-"""Classes of the Gateway API whose gateways only other proxies of the mesh reach."""
 _ENDING = {"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"}
 """Modes in which the gateway itself ends TLS."""
 _WEAK = ("RC4", "3DES", "CBC3", "NULL", "EXPORT", "MD5")
@@ -273,8 +271,7 @@ def port_served(stack: Stack, _: Config) -> Iterator[Finding]:
     title="Clients come in through the gateway only",
     severity=Severity.HIGH,
     text="No Service but that of a Gateway's pods is of type LoadBalancer or NodePort or has "
-    "external addresses, and neither an Ingress nor a Gateway of the Gateway API leads past the "
-    "Gateway objects, which are all that these policies look at. A waypoint is no way in.",
+    "external addresses, and no Ingress leads past the Gateway objects.",
     remedy="Make the Service ClusterIP and route to it from the gateway.",
     url="https://istio.io/latest/docs/ops/best-practices/security/",
     enforcement=Enforcement.MANDATORY,
@@ -291,11 +288,3 @@ def way_in(stack: Stack, _: Config) -> Iterator[Finding]:
             yield Finding(item, "spec.type", f"{how} opens the Service beside the gateway")
     for item in stack.of("Ingress"):
         yield Finding(item, "", "an Ingress routes past the Gateway objects")
-    for item in stack.objects if stack.uses_istio else ():
-        other = str(item.get("apiVersion", "")).startswith("gateway.networking.k8s.io/")
-        if (
-            other
-            and item.get("kind") == "Gateway"
-            and spec_of(item).get("gatewayClassName") not in _WAYPOINTS
-        ):
-            yield Finding(item, "", "a Gateway of the Gateway API lets in past the policies")

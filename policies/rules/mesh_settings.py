@@ -17,9 +17,9 @@ from policies.policy import (
     spec_of,
     stack_policy,
 )
-from policies.routing import traffic_policies
+from policies.routing import protocol_of, traffic_policies
 from policies.stack import Stack, selector_of
-from policies.workloads import POD_TEMPLATES
+from policies.workloads import PODS, pod_template
 
 _MESH_CONFIG = "https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/"
 _SIDECAR = "https://istio.io/latest/docs/reference/config/networking/sidecar/"
@@ -85,8 +85,8 @@ def client_address(stack: Stack, _: Config) -> Iterator[Finding]:
         ):
             return
     on_pods = any(
-        "numTrustedProxies" in str((spec_of(d).get("template") or {}).get("metadata") or {})
-        for d in stack.of(*POD_TEMPLATES)
+        "numTrustedProxies" in str(pod_template(item)[1].get("metadata") or {})
+        for item in stack.of(PODS)
     )
     for item in () if on_pods else stack.of("AuthorizationPolicy"):
         for clause in clauses(item):
@@ -173,9 +173,51 @@ def sidecar_scoped(item: Object, _: Config) -> Iterator[Finding]:
     """Looks for wildcards."""
     for index, listener in enumerate(spec_of(item).get("egress") or ()):
         for number, host in enumerate(listener.get("hosts") or ()):
-            if str(host).rpartition("/")[2].startswith("*"):
+            where, _slash, name = str(host).rpartition("/")
+            if name.startswith("*") and where != "~":  # "~/*" is no host at all
                 path = f"spec.egress[{index}].hosts[{number}]"
                 yield Finding(item, path, f"{host} takes in hosts that nobody named")
+
+
+@stack_policy(
+    "sidecar-captures",
+    title="Sidecars leave nothing to the application",
+    severity=Severity.CRITICAL,
+    text="No listener of a Sidecar has captureMode NONE, ends TLS of its own, speaks TCP where the "
+    "Service speaks HTTP, or leads to a port of the proxy. Such a listener takes requests past "
+    "mutual TLS, past rules about paths and tokens, or to the proxy's administration.",
+    remedy="Delete the field, or the whole listener.",
+    url=_SIDECAR + "#IstioIngressListener",
+)
+def sidecar_captures(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Looks at listeners, and at Services of the pods that the Sidecar is for."""
+    for item in stack.of("Sidecar"):
+        for part in ("ingress", "egress"):
+            for index, listener in enumerate(spec_of(item).get(part) or ()):
+                if listener.get("captureMode") == "NONE":
+                    path = f"spec.{part}[{index}].captureMode"
+                    yield Finding(item, path, "what arrives is not taken by the proxy")
+        for index, listener in enumerate(spec_of(item).get("ingress") or ()):
+            path, port = f"spec.ingress[{index}]", listener.get("port") or {}
+            if listener.get("tls"):
+                yield Finding(item, f"{path}.tls", "clients need no identity of the mesh here")
+            endpoint = str(listener.get("defaultEndpoint") or "").rpartition(":")[2]
+            if endpoint.startswith("15") and len(endpoint) == 5:
+                yield Finding(item, f"{path}.defaultEndpoint", f"{endpoint} is the proxy's own")
+            spoken = str(port.get("protocol") or "TCP").split("-")[0].lower()
+            if spoken in ("tcp", "tls") and _speaks_http(stack, item, port.get("number")):
+                message = f"port {port.get('number')} speaks HTTP, and rules for HTTP do not hold"
+                yield Finding(item, f"{path}.port.protocol", message)
+
+
+def _speaks_http(stack: Stack, sidecar: Object, number: object) -> bool:
+    return any(
+        protocol_of(port) in ("http", "http2", "grpc", "h2c", "ws")
+        for workload in stack.taken_by(sidecar)
+        for service in stack.services_selecting(workload)
+        for port in spec_of(service).get("ports") or ()
+        if port.get("targetPort", port.get("port")) == number
+    )
 
 
 @object_policy(

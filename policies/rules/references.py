@@ -21,7 +21,7 @@ from policies.policy import (
 )
 from policies.routing import MESH, destinations, gateways_of
 from policies.stack import Stack, selector_of
-from policies.workloads import Workload
+from policies.workloads import Workload, containers
 
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"
 _SELECTING = (
@@ -205,8 +205,7 @@ def ports_of(stack: Stack, workload: Workload) -> set[str]:
         for port in spec_of(service).get("ports") or ():
             target = port.get("targetPort", port.get("port"))
             found.add(str(target if isinstance(target, int) else port.get("port")))
-    template = spec_of(workload.source).get("template") or {}
-    for container in (template.get("spec") or {}).get("containers") or ():
+    for _path, container in containers(workload.source):
         found.update(str(p.get("containerPort")) for p in container.get("ports") or ())
     for gateway in stack.of("Gateway"):
         if workload.matched_by(spec_of(gateway).get("selector") or {}):

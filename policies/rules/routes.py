@@ -7,19 +7,31 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from policies.access_rules import allows, any_covers, clauses
+from policies.delegates import merged
 from policies.policy import (
     Config,
     Enforcement,
     Finding,
     Object,
     Severity,
+    name_of,
     namespace_of,
     object_policy,
     reference,
     spec_of,
     stack_policy,
 )
-from policies.routing import MESH, HttpRoute, gateways_of, http_routes, public_routes, uri_of
+from policies.routing import (
+    MESH,
+    HttpRoute,
+    delegate_of,
+    gateways_of,
+    http_routes,
+    public_routes,
+    rewritten,
+    served_routes,
+    uri_of,
+)
 from policies.stack import Stack
 
 _VIRTUAL_SERVICE = "https://istio.io/latest/docs/reference/config/networking/virtual-service/"
@@ -61,7 +73,7 @@ def hosts_distinct(stack: Stack, _: Config) -> Iterator[Finding]:
                     if rival is not None:
                         yield Finding(item, "spec.hosts", f"{reference(rival)} has {host} too")
                 else:
-                    at_gateways.setdefault((gateway, host), []).extend(_entries(item))
+                    at_gateways.setdefault((gateway, host), []).extend(_entries(stack, item))
     for (gateway, host), entries in at_gateways.items():
         yield from _overlaps(entries, f"on {host} at {gateway}")
 
@@ -75,8 +87,8 @@ def _meet_somewhere(one: Object, other: Object) -> bool:
     return "*" in seen[0] | seen[1] or bool(seen[0] & seen[1])
 
 
-def _entries(item: Object) -> Iterator[_Entry]:
-    for route in http_routes(item):
+def _entries(stack: Stack, item: Object) -> Iterator[_Entry]:
+    for route in served_routes(stack, item):
         for match in route.matches:
             yield _Entry(route, *uri_of(match), match)
 
@@ -99,13 +111,13 @@ def _overlaps(entries: list[_Entry], where: str) -> Iterator[Finding]:
         if entry.how == "exact":
             rivals += by_exact[entry.value]
         for rival in rivals:
-            one, other = rival.route.virtual_service, entry.route.virtual_service
+            one, other = rival.route.served_by, entry.route.served_by
             pair = (min(id(one), id(other)), max(id(one), id(other)))
             if one is other or pair in reported or _separate(rival, entry):
                 continue
             reported.add(pair)
             message = f"{entry.value or 'every path'} {where} is also taken by {reference(one)}"
-            yield Finding(other, f"{entry.route.path}.match", message)
+            yield Finding(entry.route.virtual_service, f"{entry.route.path}.match", message)
 
 
 def _separate(one: _Entry, other: _Entry) -> bool:
@@ -114,9 +126,8 @@ def _separate(one: _Entry, other: _Entry) -> bool:
     return first is not None and second is not None and not first & second
 
 
-@object_policy(
+@stack_policy(
     "route-reachable",
-    "VirtualService",
     title="Every route can be reached",
     severity=Severity.MEDIUM,
     codes=("IST0130", "IST0131"),
@@ -125,19 +136,20 @@ def _separate(one: _Entry, other: _Entry) -> bool:
     remedy="Put the narrower route first, or delete it.",
     url=_ANALYSIS + "ist0130/",
 )
-def reachable(item: Object, _: Config) -> Iterator[Finding]:
+def reachable(stack: Stack, _: Config) -> Iterator[Finding]:
     """Compares each match with those of the routes before."""
-    before: list[tuple[HttpRoute, Mapping[str, Any]]] = []
-    for route in http_routes(item):
-        takers = [
-            next((earlier for earlier, taken in before if _takes_all(taken, match)), None)
-            for match in route.matches
-        ]
-        if takers and all(takers):
-            first = next(t for t in takers if t)
-            message = f"route {route.named} never runs: {first.named} takes all its requests"
-            yield Finding(item, route.path, message)
-        before += [(route, match) for match in route.matches]
+    for item in stack.of("VirtualService"):
+        before: list[tuple[HttpRoute, Mapping[str, Any]]] = []
+        for route in served_routes(stack, item):
+            takers = [
+                next((earlier for earlier, taken in before if _takes_all(taken, match)), None)
+                for match in route.matches
+            ]
+            if takers and all(takers):
+                first = next(t for t in takers if t)
+                message = f"route {route.named} never runs: {first.named} takes all its requests"
+                yield Finding(route.virtual_service, route.path, message)
+            before += [(route, match) for match in route.matches]
 
 
 def _takes_all(wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> bool:
@@ -156,6 +168,38 @@ def _takes_all(wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> bool:
         else:
             takes = takes and narrow.get(key) == wanted
     return bool(takes)
+
+
+@stack_policy(
+    "delegate-exists",
+    title="Routes hand over to VirtualServices that are there",
+    severity=Severity.HIGH,
+    text="The delegate that a route names is a VirtualService without hosts, and each of its routes "
+    "lies within the matches of the route that names it. Istio leaves out what does not, a delegate "
+    "of a delegate too, and requests then go by the next route that takes them.",
+    remedy="Correct the name, delete the delegate's hosts, or repeat the root's prefix in it.",
+    url=_VIRTUAL_SERVICE + "#Delegate",
+)
+def delegate_exists(stack: Stack, _: Config) -> Iterator[Finding]:
+    """Follows each delegation once."""
+    known = {(namespace_of(vs), name_of(vs)) for vs in stack.of("VirtualService")}
+    for item in stack.of("VirtualService"):
+        for route in http_routes(item):
+            key = delegate_of(route)
+            if key is None:
+                continue
+            path, name = f"{route.path}.delegate", "/".join(key)
+            if item is stack.delegates.get((namespace_of(item), name_of(item))):
+                yield Finding(item, path, "a delegate's delegate is not followed")
+            elif key not in known:
+                yield Finding(item, path, f"there is no VirtualService {name}")
+            elif key not in stack.delegates:
+                yield Finding(item, path, f"VirtualService {name} has hosts and is no delegate")
+            else:
+                for own in http_routes(stack.delegates[key]):
+                    if merged(route.route, own.route) is None:
+                        message = f"not within the matches of {reference(item)}, and left out"
+                        yield Finding(stack.delegates[key], f"{own.path}.match", message)
 
 
 @object_policy(
@@ -256,8 +300,8 @@ def host_qualified(item: Object, _: Config) -> Iterator[Finding]:
     title="What a gateway routes to, policies let it reach",
     severity=Severity.HIGH,
     text="A Service behind a public route has an ALLOW for the gateway's account that takes in "
-    "the route's path. A route without it answers 403; it is either a mistake in the policies, or "
-    "it exposes a service that was never meant to be public.",
+    "the path that it sees, after rewriting. A route without it answers 403; it is either a "
+    "mistake in the policies, or it exposes a service that was never meant to be public.",
     remedy="Delete the route, or allow the gateway's account on the route's path.",
     url="https://istio.io/latest/docs/concepts/security/#authorization-policies",
 )
@@ -281,7 +325,7 @@ def route_is_allowed(stack: Stack, _: Config) -> Iterator[Finding]:
             if paths is None:
                 continue
             for match in route.matches:
-                how, value = uri_of(match)
+                how, value = rewritten(route.route, *uri_of(match))
                 wanted = f"{value}*" if how == "prefix" else value
                 if how == "regex" or any(_meet(ps, wanted) for ps in paths):
                     continue

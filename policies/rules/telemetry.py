@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from policies.cel import lets_through
 from policies.mesh_config import RELEASE_KINDS, chart_of, release_values
 from policies.policy import (
     Config,
@@ -25,6 +26,9 @@ from policies.stack import Stack, selector_of
 _TELEMETRY = "https://istio.io/latest/docs/reference/config/telemetry/"
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"
 _BUILT_IN = {"prometheus", "envoy", "stackdriver"}
+_BOTH = "CLIENT_AND_SERVER"
+_CODES = (0, *range(100, 600))
+"""Codes of answers; 0 is Envoy's for none."""
 _CREDENTIAL = re.compile(r"(?i)\b(authorization|cookie|set-cookie|x-api-key|proxy-authorization)\b")
 
 
@@ -161,6 +165,7 @@ def sampling(stack: Stack, config: Config) -> Iterator[Finding]:
                 r"\['(sub|jti|user_id|session_id)'\]",
             ],
             "Regular expressions of tag values that are unbounded.",
+            regexes=True,
         )
     },
 )
@@ -180,18 +185,23 @@ def metrics_bounded(item: Object, config: Config) -> Iterator[Finding]:
     "Telemetry",
     title="Logs, metrics and traces are not switched off",
     severity=Severity.MEDIUM,
-    text="No Telemetry disables the access log or span reporting, or all metrics of a scope. What "
-    "is switched off is missing when it is needed.",
+    text="No Telemetry disables the access log or span reporting, or all metrics of a scope, be it "
+    "by a filter that is never true or leaves out all failures, by a sampling of 0 or by logging "
+    "one side only. What is switched off is missing when it is needed.",
     remedy="Remove the switch; filter the log, or lower sampling.",
     url=_TELEMETRY,
 )
 def telemetry_on(item: Object, _: Config) -> Iterator[Finding]:
-    """Looks at the three switches."""
+    """Looks at the switches, and tries filters with every code."""
     spec = spec_of(item)
+    yield from _unlogged(item)
     for index, tracing in enumerate(spec.get("tracing") or ()):
         if tracing.get("disableSpanReporting"):
             path = f"spec.tracing[{index}].disableSpanReporting"
             yield Finding(item, path, "traces are switched off")
+        if tracing.get("randomSamplingPercentage") == 0:
+            path = f"spec.tracing[{index}].randomSamplingPercentage"
+            yield Finding(item, path, "no request is traced")
     for index, log in enumerate(spec.get("accessLogging") or ()):
         if log.get("disabled"):
             path = f"spec.accessLogging[{index}].disabled"
@@ -202,6 +212,30 @@ def telemetry_on(item: Object, _: Config) -> Iterator[Finding]:
             if override.get("disabled") and metric in (None, "ALL_METRICS", "REQUEST_COUNT"):
                 path = f"spec.metrics[{index}].overrides[{number}].disabled"
                 yield Finding(item, path, f"{metric or 'all metrics'} is switched off")
+
+
+def _unlogged(item: Object) -> Iterator[Finding]:
+    """What the logs of a Telemetry leave out though they are on."""
+    logs = [
+        (index, log)
+        for index, log in enumerate(spec_of(item).get("accessLogging") or ())
+        if not log.get("disabled")
+    ]
+    hiding = []
+    for index, log in logs:
+        expression = str((log.get("filter") or {}).get("expression") or "true")
+        passing = {code for code in _CODES if lets_through(expression, code) is not False}
+        path = f"spec.accessLogging[{index}].filter.expression"
+        if not passing:
+            yield Finding(item, path, f"{expression} is never true")
+        elif not any(code >= 400 for code in passing):
+            hiding.append(Finding(item, path, f"{expression} leaves out all that fails"))
+    if logs and len(hiding) == len(logs):
+        yield from hiding
+    modes = {str((log.get("match") or {}).get("mode") or _BOTH) for _, log in logs}
+    if logs and _BOTH not in modes and not {"CLIENT", "SERVER"} <= modes:
+        message = f"only what a {', '.join(sorted(modes))} sees is logged"
+        yield Finding(item, f"spec.accessLogging[{logs[0][0]}].match.mode", message)
 
 
 @stack_policy(

@@ -126,7 +126,7 @@ def _ask(xds: str) -> Pushed:
         )
         answers = stream(iter(requests.get, None), timeout=60)
         requests.put(DiscoveryRequest(node=node, type_url=_LISTENER))
-        listeners = [Listener.parse(each.value) for each in next(answers).resources]
+        listeners = [Listener.parse(value) for value in _pushed(answers, _LISTENER)]
         managers = {}
         buffers = {}
         for listener in listeners:
@@ -136,10 +136,16 @@ def _ask(xds: str) -> Pushed:
                 assert manager.rds is not None
                 managers[manager.rds.route_config_name] = (port, manager)
         requests.put(DiscoveryRequest(node=node, type_url=_ROUTES, resource_names=sorted(managers)))
-        routes = [RouteConfiguration.parse(each.value) for each in next(answers).resources]
+        routes = [RouteConfiguration.parse(value) for value in _pushed(answers, _ROUTES)]
         requests.put(None)
         answers.cancel()
     return Pushed(managers, buffers, routes)
+
+
+def _pushed(answers: Iterator[DiscoveryResponse], type_url: str) -> list[bytes]:
+    """The resources of the next answer of one type: istiod pushes other types unasked, between."""
+    answer = next(each for each in answers if each.type_url == type_url)
+    return [each.value for each in answer.resources]
 
 
 def _port(listener: Listener) -> int:

@@ -103,12 +103,6 @@ def _(o: Objects) -> None:
     redirecting[0]["port"]["protocol"] = "TCP"
 
 
-@mutation("a Gateway of the Gateway API beside the gateway", "way-in-is-the-gateway")
-def _(o: Objects) -> None:
-    spec = {"gatewayClassName": "istio", "listeners": [{"port": 80, "protocol": "HTTP"}]}
-    o.append(made("Gateway", "gateway.networking.k8s.io/v1", apps(o), spec))
-
-
 # Policies that are there and not enforced
 
 

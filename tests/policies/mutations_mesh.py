@@ -202,7 +202,99 @@ _value(
 )
 
 
+_mesh("a foreign trust domain", "trust-domains-known", _set("trustDomainAliases", ["evil.example"]))
+_mesh(
+    "another certificate authority",
+    "trust-domains-known",
+    _set("caCertificates", [{"spiffeBundleUrl": "https://evil.example/bundle"}]),
+)
+_value(
+    "trust domains unchecked",
+    "istiod-checks-callers",
+    "istiod",
+    _set("env.PILOT_SKIP_VALIDATE_TRUST_DOMAIN", "true"),
+)
+
+
+@mutation("proxies unauthenticated at istiod", "istiod-checks-callers")
+def _(o: Objects) -> None:
+    item = one(o, "Deployment", lambda d: name(d) == "istiod")
+    container = item["spec"]["template"]["spec"]["containers"][0]
+    container.setdefault("env", []).append({"name": "XDS_AUTH", "value": "false"})
+
+
+_mesh(
+    "another control plane",
+    "control-plane-own",
+    _set("defaultConfig.discoveryAddress", "istiod.evil.example:15012"),
+)
+_mesh(
+    "configuration from elsewhere",
+    "control-plane-own",
+    _set("configSources", [{"address": "xds://evil.example:15010"}]),
+)
+_mesh("TLS 1.0 in the mesh", "mesh-tls-strong", _set("meshMTLS.minProtocolVersion", "TLSV1_0"))
+_mesh(
+    "no TLS where no rule is", "mesh-tls-strong", _set("defaultTrafficPolicy.tls.mode", "DISABLE")
+)
+_mesh(
+    "certificates that clients write",
+    "client-certificate-own",
+    _set("defaultConfig.gatewayTopology.forwardClientCertDetails", "ALWAYS_FORWARD_ONLY"),
+)
+_mesh(
+    "istiod blind for the applications",
+    "injector-reaches",
+    _set("discoverySelectors", [{"matchLabels": {"mesh": "other"}}]),
+)
+_mesh(
+    "proxies told not to intercept",
+    "traffic-not-excluded",
+    _set("defaultConfig.proxyMetadata.ISTIO_META_INTERCEPTION_MODE", "NONE"),
+)
+
+
+@mutation("a revision that is not there", "injector-reaches")
+def _(o: Objects) -> None:
+    labels = one(o, "Namespace", lambda n: name(n) == apps(o))["metadata"]["labels"]
+    del labels["istio-injection"]
+    labels["istio.io/rev"] = "gone"
+
+
+@mutation("the injector kept out of the applications", "injector-reaches")
+def _(o: Objects) -> None:
+    rule = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [apps(o)]}
+    for webhook in one(o, "MutatingWebhookConfiguration")["webhooks"]:
+        webhook.setdefault("namespaceSelector", {}).setdefault("matchExpressions", []).append(rule)
+
+
+@mutation("an application that can undo the redirection", "pod-keeps-redirection")
+def _(o: Objects) -> None:
+    container = pod_template(o)["spec"]["containers"][0]
+    context = container.setdefault("securityContext", {})
+    context["capabilities"] = {"add": ["NET_ADMIN"]}
+
+
 # Telemetry
+
+
+def _filtered(title: str, **log: Any) -> None:
+    @mutation(f"an access log of {title}", "telemetry-on")
+    def _(o: Objects) -> None:
+        for each in _mesh_wide(o)["spec"]["accessLogging"]:
+            each.update(log)
+
+
+_filtered("nothing", filter={"expression": "false"})
+_filtered("answers that there are not", filter={"expression": "response.code > 599"})
+_filtered("successes", filter={"expression": "response.code < 400 && response.code != 0"})
+_filtered("one side", match={"mode": "CLIENT"})
+
+
+@mutation("no request traced", "telemetry-on")
+def _(o: Objects) -> None:
+    for tracing in _mesh_wide(o)["spec"]["tracing"]:
+        tracing["randomSamplingPercentage"] = 0
 
 
 @mutation("100 percent sampling for the whole mesh", "sampling-bounded")
@@ -313,6 +405,85 @@ def _(o: Objects) -> None:
     filter_of(o, "ratelimit.v3.RateLimit")["spec"]["configPatches"].append(entry)
 
 
+def _patched(title: str, policy: str, applies_to: str, operation: str, value: Object) -> None:
+    """Registers an EnvoyFilter of somebody, for all proxies."""
+
+    @mutation(f"{title}, by an EnvoyFilter", policy)
+    def _(o: Objects) -> None:
+        chain = {"filter": {"name": "envoy.filters.network.http_connection_manager"}}
+        entry = {
+            "applyTo": applies_to,
+            "match": {"listener": {"filterChain": chain}} if "FILTER" in applies_to else {},
+            "patch": {"operation": operation, "value": value},
+        }
+        spec = {"priority": 10, "configPatches": [entry]}
+        o.append(made("EnvoyFilter", "networking.istio.io/v1alpha3", root(o), spec))
+
+
+_MANAGER = {
+    "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+    ".HttpConnectionManager"
+}
+_RAW = {"transport_socket": {"name": "envoy.transport_sockets.raw_buffer"}}
+_patched(
+    "another connection manager",
+    "envoy-filter-keeps-guards",
+    "NETWORK_FILTER",
+    "REPLACE",
+    {"typed_config": _MANAGER},
+)
+_patched("every HTTP filter gone", "envoy-filter-keeps-guards", "HTTP_FILTER", "REMOVE", {})
+_patched(
+    "token checks off for a virtual host",
+    "envoy-filter-keeps-guards",
+    "VIRTUAL_HOST",
+    "MERGE",
+    {"typedPerFilterConfig": {"envoy.filters.http.jwt_authn": {"disabled": True}}},
+)
+_patched("callers in plain text", "envoy-filter-keeps-tls", "CLUSTER", "MERGE", _RAW)
+_patched("listeners in plain text", "envoy-filter-keeps-tls", "FILTER_CHAIN", "MERGE", _RAW)
+_patched(
+    "a route to a service",
+    "envoy-filter-opens-nothing",
+    "HTTP_ROUTE",
+    "INSERT_FIRST",
+    {"match": {"prefix": "/"}, "route": {"cluster_header": "x-cluster"}},
+)
+_patched(
+    "a cluster that leads elsewhere",
+    "envoy-filter-opens-nothing",
+    "CLUSTER",
+    "MERGE",
+    {"load_assignment": {"endpoints": []}},
+)
+_patched(
+    "paths as clients write them",
+    "envoy-filter-keeps-requests",
+    "NETWORK_FILTER",
+    "MERGE",
+    {"typed_config": {**_MANAGER, "normalize_path": False}},
+)
+_patched(
+    "Lua in every proxy",
+    "proxy-runs-known-code",
+    "HTTP_FILTER",
+    "INSERT_FIRST",
+    {"typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}},
+)
+
+
+@mutation("a limit removed by another EnvoyFilter", "envoy-filter-keeps-others")
+def _(o: Objects) -> None:
+    limit = patches(o, "ratelimit.v3.RateLimit")[0]
+    anchor = copy.deepcopy(limit["match"])
+    anchor["listener"]["filterChain"]["filter"]["subFilter"] = {
+        "name": limit["patch"]["value"]["name"]
+    }
+    entry = {"applyTo": "HTTP_FILTER", "match": anchor, "patch": {"operation": "REMOVE"}}
+    spec = {"priority": 20, "configPatches": [entry]}
+    o.append(made("EnvoyFilter", "networking.istio.io/v1alpha3", root(o), spec))
+
+
 @mutation("the body limit on every route", "streams-not-buffered")
 def _(o: Objects) -> None:
     for entry in patches(o, "buffer.v3.Buffer"):
@@ -356,6 +527,22 @@ def _(o: Objects) -> None:
 def _(o: Objects) -> None:
     for entry in patches(o, "ratelimit.v3.RateLimit"):
         _asked(entry)["cluster_name"] = "rate_limit_cluster"
+
+
+@mutation("a rate limit for no request", "rate-limit-asks-service")
+def _(o: Objects) -> None:
+    for entry in patches(o, "ratelimit.v3.RateLimit"):
+        config = entry["patch"]["value"]["typed_config"]
+        config["filter_enabled"] = {"default_value": {"numerator": 0}}
+
+
+@mutation("a rate limit off for every route", "envoy-filter-keeps-others")
+def _(o: Objects) -> None:
+    limit = patches(o, "local_ratelimit.v3.LocalRateLimit")[0]["patch"]["value"]["name"]
+    value = {"typed_per_filter_config": {limit: {"disabled": True}}}
+    entry = {"applyTo": "VIRTUAL_HOST", "patch": {"operation": "MERGE", "value": value}}
+    spec = {"priority": 20, "configPatches": [entry]}
+    o.append(made("EnvoyFilter", "networking.istio.io/v1alpha3", root(o), spec))
 
 
 @mutation("the local limit is not enforced", "local-limit-works")
@@ -461,6 +648,77 @@ def _(o: Objects) -> None:
     container.setdefault("env", []).append({"name": "REDIS_PASSWORD", "value": "hunter22"})
 
 
+@mutation("a pod whose interception is off", "traffic-not-excluded")
+def _(o: Objects) -> None:
+    annotations = pod_template(o)["metadata"].setdefault("annotations", {})
+    annotations["sidecar.istio.io/interceptionMode"] = "NONE"
+
+
+_mesh(
+    "no proxy intercepts anything",
+    "traffic-not-excluded",
+    _set("defaultConfig.interceptionMode", "NONE"),
+)
+
+
+def _cron_job(o: Objects, pod: Object) -> None:
+    template = {"metadata": pod.pop("metadata", {}), "spec": {"containers": [], **pod}}
+    job = {"schedule": "0 0 * * *", "jobTemplate": {"spec": {"template": template}}}
+    o.append(made("CronJob", "batch/v1", apps(o), job))
+
+
+@mutation("a CronJob without a proxy", "pod-injected")
+def _(o: Objects) -> None:
+    _cron_job(o, {"metadata": {"labels": {"sidecar.istio.io/inject": "no"}}})
+
+
+@mutation("a CronJob around the proxy", "traffic-not-excluded")
+def _(o: Objects) -> None:
+    excluded = {"traffic.sidecar.istio.io/excludeOutboundIPRanges": "0.0.0.0/0"}
+    _cron_job(o, {"metadata": {"annotations": excluded}})
+
+
+@mutation("a password in an init container of a CronJob", "no-secret-in-clear")
+def _(o: Objects) -> None:
+    env = [{"name": "DATABASE_URL", "value": "postgres://app:hunter22@db"}]
+    _cron_job(o, {"initContainers": [{"name": "migrate", "env": env}]})
+
+
+@mutation("pods that start without a proxy when istiod is away", "injector-injects")
+def _(o: Objects) -> None:
+    for webhook in one(o, "MutatingWebhookConfiguration")["webhooks"]:
+        webhook["failurePolicy"] = "Ignore"
+
+
+@mutation("pods with a label that never get a proxy", "injector-injects")
+def _(o: Objects) -> None:
+    item = one(o, "ConfigMap", lambda c: name(c) == "istio-sidecar-injector")
+    lines = item["data"]["config"]
+    item["data"]["config"] = lines.replace(
+        "neverInjectSelector:\n  []",
+        "neverInjectSelector: [{matchExpressions: [{key: app, operator: Exists}]}]",
+    )
+
+
+_value(
+    "injection switched off",
+    "injector-injects",
+    "istiod",
+    _set("global.proxy.autoInject", "disabled"),
+)
+
+
+@mutation("Redis guarded against leaving only", "outside-guarded")
+def _(o: Objects) -> None:
+    for item in every(o, "NetworkPolicy"):
+        item["spec"]["policyTypes"] = ["Egress"]
+
+
+@mutation("Redis open to half of the world", "network-policy-narrow")
+def _(o: Objects) -> None:
+    one(o, "NetworkPolicy")["spec"]["ingress"][0]["from"] = [{"ipBlock": {"cidr": "128.0.0.0/1"}}]
+
+
 # Egress
 
 
@@ -514,3 +772,95 @@ def _(o: Objects) -> None:
     item = one(o, "ValidatingWebhookConfiguration")
     for webhook in item["webhooks"]:
         webhook["failurePolicy"] = "Ignore"
+
+
+# What joins by hand
+
+NETWORKING = "networking.istio.io/v1"
+
+
+def _inside(o: Objects) -> tuple[str, Object]:
+    """(namespace, Service) of an application."""
+    ns = apps(o)
+    return ns, one(o, "Service", lambda s: namespace(s) == ns)
+
+
+def _taken(title: str, host: str, location: str) -> None:
+    @mutation(f"a Service's name taken {title}", "service-host-owned")
+    def _(o: Objects) -> None:
+        ns, service = _inside(o)
+        spec = {
+            "hosts": [host.format(name=name(service), ns=ns)],
+            "location": location,
+            "resolution": "STATIC",
+            "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
+            "endpoints": [{"address": "203.0.113.9"}],
+        }
+        o.append(made("ServiceEntry", NETWORKING, ns, spec))
+
+
+_taken("inside the mesh", "{name}.{ns}.svc.cluster.local", "MESH_INTERNAL")
+_taken("outside the mesh", "{name}.{ns}.svc.cluster.local", "MESH_EXTERNAL")
+_taken("by its short form", "{name}", "MESH_EXTERNAL")
+_taken("by a wildcard", "*.{ns}.svc.cluster.local", "MESH_EXTERNAL")
+
+
+@mutation("a Service that is a name of somebody's", "service-leads-to-pods")
+def _(o: Objects) -> None:
+    _, service = _inside(o)
+    service["spec"].update(type="ExternalName", externalName="evil.example")
+
+
+@mutation("an address of a Service by hand", "service-leads-to-pods")
+def _(o: Objects) -> None:
+    ns, service = _inside(o)
+    metadata = {"labels": {"kubernetes.io/service-name": name(service)}}
+    item = made("EndpointSlice", "discovery.k8s.io/v1", ns, None, metadata)
+    o.append({**item, "endpoints": [{"addresses": ["203.0.113.9"]}]})
+
+
+@mutation("a host outside that somebody serves too", "egress-host-distinct")
+def _(o: Objects) -> None:
+    spec = copy.deepcopy(one(o, "ServiceEntry")["spec"])
+    spec.update(resolution="STATIC", endpoints=[{"address": "203.0.113.9"}])
+    o.append(made("ServiceEntry", NETWORKING, namespace(one(o, "ServiceEntry")), spec))
+
+
+@mutation("a host outside called inside", "egress-location-true")
+def _(o: Objects) -> None:
+    one(o, "ServiceEntry")["spec"]["location"] = "MESH_INTERNAL"
+
+
+def _joining(o: Objects, **spec: Any) -> None:
+    ns, service = _inside(o)
+    labels = {**service["spec"]["selector"], **spec.pop("labels", {})}
+    o.append(
+        made("WorkloadEntry", NETWORKING, ns, {"address": "203.0.113.9", "labels": labels, **spec})
+    )
+
+
+@mutation("an address that takes a share of a Service's requests", "member-declared")
+def _(o: Objects) -> None:
+    _joining(o, serviceAccount="default")
+
+
+@mutation("a share of a Service's requests in plain text", "member-encrypted")
+def _(o: Objects) -> None:
+    _joining(o)
+
+
+def _listener(title: str, protocol: str = "HTTP", **listener: Any) -> None:
+    @mutation(f"a Sidecar's listener {title}", "sidecar-captures")
+    def _(o: Objects) -> None:
+        sidecar = one(o, "Sidecar", lambda s: "workloadSelector" in s["spec"])
+        labels = sidecar["spec"]["workloadSelector"]["labels"].items()
+        service = one(o, "Service", lambda s: labels <= s["spec"].get("selector", {}).items())
+        number = service["spec"]["ports"][0]["targetPort"]
+        port = {"number": number, "name": "x", "protocol": protocol}
+        sidecar["spec"]["ingress"] = [{"port": port, **listener}]
+
+
+_listener("that captures nothing", captureMode="NONE")
+_listener("with TLS of its own", tls={"mode": "SIMPLE", "credentialName": "x"})
+_listener("for TCP", protocol="TCP", defaultEndpoint="127.0.0.1:8080")
+_listener("for the proxy's administration", defaultEndpoint="127.0.0.1:15000")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 from tests.policies.mutants import (
+    NothingToMutate,
     Object,
     Objects,
     apps,
@@ -14,6 +17,7 @@ from tests.policies.mutants import (
     http,
     made,
     mutation,
+    name,
     namespace,
     one,
     public,
@@ -244,6 +248,35 @@ def _(o: Objects) -> None:
     }
 
 
+@mutation("a tenant that a route writes", "route-sets-no-claim")
+def _(o: Objects) -> None:
+    outputs = [
+        output["header"]
+        for item in every(o, "RequestAuthentication")
+        for rule in item["spec"]["jwtRules"]
+        for output in rule.get("outputClaimToHeaders") or ()
+    ]
+    headers = route(o, lambda r: "route" in r).setdefault("headers", {})
+    headers.setdefault("request", {})["set"] = {outputs[0]: "somebody"}
+
+
+@mutation("a path rewritten to one for operators", "route-is-allowed")
+def _(o: Objects) -> None:
+    route(o, lambda r: "route" in r and bool(uris(r)))["rewrite"] = {"uri": "/metrics"}
+
+
+def _cors(title: str, origin: Object) -> None:
+    @mutation(f"CORS for {title}", "cors-origins")
+    def _(o: Objects) -> None:
+        route(o, lambda r: "corsPolicy" in r)["corsPolicy"]["allowOrigins"] = [origin]
+
+
+_cors("every origin with TLS", {"regex": "https://.*"})
+_cors("every origin of a domain of everybody's", {"regex": r".*\.com"})
+_cors("origins that begin like ours", {"prefix": "https://app"})
+_cors("pages in a sandbox", {"exact": "null"})
+
+
 @mutation("CORS for every origin", "cors-origins")
 def _(o: Objects) -> None:
     route(o, lambda r: "corsPolicy" in r)["corsPolicy"]["allowOrigins"] = [{"regex": ".*"}]
@@ -405,3 +438,105 @@ def _(o: Objects) -> Objects:
         and p["spec"].get("action") == "ALLOW"
     ]
     return without(o, *gone)
+
+
+@mutation("requests through somebody's tunnel", "destination-is-the-service")
+def _(o: Objects) -> None:
+    tunnel = {"protocol": "CONNECT", "targetHost": "evil.example", "targetPort": 443}
+    one(o, "DestinationRule")["spec"]["trafficPolicy"]["tunnel"] = tunnel
+
+
+@mutation("another mesh's certificates taken for a Service's", "destination-is-the-service")
+def _(o: Objects) -> None:
+    tls = {"mode": "ISTIO_MUTUAL", "subjectAltNames": ["spiffe://evil.example/ns/a/sa/b"]}
+    one(o, "DestinationRule")["spec"]["trafficPolicy"]["tls"] = tls
+
+
+# Delegates
+
+
+def _hand_over(o: Objects, where: Callable[[Object], bool]) -> tuple[Object, Object]:
+    """Moves a route of a public VirtualService into a delegate: (its route there, the root's)."""
+    for item in every(o, "VirtualService", at_gateway):
+        for index, each in enumerate(http(item)):
+            if where(each):
+                spec = {"http": [each]}
+                o.append(made("VirtualService", "networking.istio.io/v1", namespace(item), spec))
+                root = {"match": each["match"], "delegate": {"name": "mutant"}}
+                http(item)[index] = root
+                return each, root
+    raise NothingToMutate("no such route")
+
+
+@mutation("a route handed over to nobody", "delegate-exists")
+def _(o: Objects) -> None:
+    _, root = _hand_over(o, lambda r: "route" in r)
+    root["delegate"]["name"] = "nobody"
+
+
+@mutation("a service that refuses the gateway, by a delegate", "route-is-allowed")
+def _(o: Objects) -> None:
+    own, _ = _hand_over(o, lambda r: "route" in r)
+    outside = {d["destination"]["host"] for r in _all_routes(o) for d in r.get("route") or ()}
+    ns = apps(o)
+    hosts = {
+        f"{name(s)}.{ns}.svc.cluster.local": s for s in every(o, "Service") if namespace(s) == ns
+    }
+    inside = next(host for host in hosts if host not in outside)
+    port = hosts[inside]["spec"]["ports"][0]["port"]
+    own["route"] = [{"destination": {"host": inside, "port": {"number": port}}}]
+
+
+def _all_routes(o: Objects) -> list[Object]:
+    return [r for item in every(o, "VirtualService", at_gateway) for r in http(item)]
+
+
+@mutation("no timeout, by a delegate", "route-timeout")
+def _(o: Objects) -> None:
+    own, _ = _hand_over(o, lambda r: "route" in r and "timeout" in r)
+    del own["timeout"]
+
+
+@mutation("an operation taken by a delegate of somebody", "route-hosts-distinct")
+def _(o: Objects) -> None:
+    item = one(o, "VirtualService", lambda v: at_gateway(v) and any(uris(r) for r in http(v)))
+    match = next(r for r in http(item) if uris(r))["match"]
+    delegate = {"http": [{"match": match, "redirect": {"uri": "/"}}]}
+    o.append(made("VirtualService", "networking.istio.io/v1", namespace(item), delegate))
+    spec = {**item["spec"], "http": [{"delegate": {"name": "mutant"}}]}
+    metadata = {"name": "root-of-somebody"}
+    o.append(made("VirtualService", "networking.istio.io/v1", namespace(item), spec, metadata))
+
+
+# Gateway API
+
+
+def _side_door(o: Objects, **listener: Any) -> None:
+    api = "gateway.networking.k8s.io/v1"
+    listeners = [{"name": "x", "port": 443, "protocol": "HTTPS", **listener}]
+    o.append(made("Gateway", api, apps(o), {"gatewayClassName": "istio", "listeners": listeners}))
+    service = one(o, "Service", lambda s: namespace(s) == apps(o))
+    backend = {"name": name(service), "port": service["spec"]["ports"][0]["port"]}
+    spec = {"parentRefs": [{"name": "mutant"}], "rules": [{"backendRefs": [backend]}]}
+    o.append(made("HTTPRoute", api, apps(o), spec))
+
+
+@mutation("a Gateway of the Gateway API", "way-in-is-judged")
+def _(o: Objects) -> None:
+    _side_door(o)
+
+
+@mutation("an HTTPRoute in the place of a VirtualService", "way-in-is-judged")
+def _(o: Objects) -> Objects:
+    _side_door(o)
+    return [item for item in o if item["kind"] != "Gateway" or "servers" in item["spec"]]
+
+
+@mutation("a Gateway of the Gateway API in plain text", "gateway-api-encrypted")
+def _(o: Objects) -> None:
+    _side_door(o, protocol="HTTP", port=80)
+
+
+@mutation("a Gateway of the Gateway API for every namespace", "gateway-api-hosts-owned")
+def _(o: Objects) -> None:
+    _side_door(o, allowedRoutes={"namespaces": {"from": "All"}})

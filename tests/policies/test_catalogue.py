@@ -5,14 +5,20 @@ from __future__ import annotations
 import pkgutil
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import manifests
 import policies.rules
 from policies import docs
 from policies.catalogue import POLICIES, SUBJECTS, policies_of
-from policies.policy import Enforcement, Policy, Severity
+from policies.kinds import NOT_EXPORTED, RESOURCES
+from policies.policy import Enforcement, Object, Policy, Severity
+from policies.run import check
+from policies.stack import Stack
+from policies.workloads import POD_TEMPLATES, PODS
 
 every_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda p: p.id)
 
@@ -94,3 +100,27 @@ def test_the_documented_table_is_the_catalogue() -> None:
     assert docs.with_table(page.read_text()) == page.read_text(), (
         "docs/policies.md is stale: run python -m policies.docs"
     )
+
+
+def test_every_kind_that_policies_read_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[str] = set(POD_TEMPLATES)
+    asked = Stack.of
+
+    def noting(stack: Stack, *kinds: str) -> Iterator[Object]:
+        read.update(kinds)
+        return asked(stack, *kinds)
+
+    monkeypatch.setattr(Stack, "of", noting)
+    files = Path(__file__).parent / "testdata"
+    for file in (files / "sound.yaml", *(files / "weak").iterdir()):
+        check(manifests.read([file]))
+    assert read - {PODS} == set(RESOURCES) | set(NOT_EXPORTED)
+    assert not set(RESOURCES) & set(NOT_EXPORTED)
+    assert "Secret" in NOT_EXPORTED
+
+
+def test_the_export_names_every_kind_with_its_group() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text()
+    export = page.partition("for kind in")[2].partition("do kubectl")[0].replace("\\", " ").split()
+    assert export == list(RESOURCES.values())
+    assert len(set(export)) == len(export)

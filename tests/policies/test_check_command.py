@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+CONFIG = ["--stack", "prod", "--config", "{file}"]
 ROOT = Path(__file__).resolve().parents[2]
 TESTDATA = Path(__file__).parent / "testdata"
 
@@ -53,7 +54,8 @@ def test_json_is_for_machines() -> None:
     report = json.loads(run.stdout)
     assert run.returncode == 1
     assert report["failed"] is True
-    assert report["objects"] == 4
+    assert report["objects"] == 5
+    assert report["skipped"] == []
     assert {
         "policy_id",
         "severity",
@@ -92,6 +94,17 @@ def test_configuration_is_a_file(tmp_path: Path) -> None:
     assert "route-timeout VirtualService shop/orders spec.http[1].timeout" in run.stdout
 
 
+def test_what_is_no_object_in_a_directory_is_named_and_skipped(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("replicas: 2\n")
+    (tmp_path / "mesh.yaml").write_text((TESTDATA / "sound.yaml").read_text())
+    run = voicemesh("--json", "--manifests", tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    reason = "it holds no Kubernetes object"
+    assert run.stderr == f"skipped {tmp_path / 'values.yaml'}: {reason}\n"
+    skipped = [{"file": str(tmp_path / "values.yaml"), "reason": reason}]
+    assert json.loads(run.stdout)["skipped"] == skipped
+
+
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
@@ -102,8 +115,10 @@ def test_configuration_is_a_file(tmp_path: Path) -> None:
         ("a: [", ["--manifests", "{file}"], "is not YAML"),
         ("- 1", ["--manifests", "{file}"], "document 1 is no Kubernetes object"),
         ("kind: A\napiVersion: v1", ["--manifests", "{file}"], "A has no metadata.name"),
-        ("mtls-strict: disabled", ["--stack", "prod", "--config", "{file}"], "configured away"),
-        ("[]", ["--stack", "prod", "--config", "{file}"], "must be a mapping"),
+        ("mtls-strict: disabled", CONFIG, "configured away"),
+        ("[]", CONFIG, "must be a mapping"),
+        ('{"a": ', CONFIG, "neither JSON nor YAML"),
+        ("[" * 5000, CONFIG, "file.yaml"),
         ("", ["--stack", "nowhere"], "nowhere"),
     ],
 )

@@ -81,7 +81,7 @@ def test_nothing_is_nothing() -> None:
     assert check([]) == []
 
 
-def test_other_peoples_gateways_and_services_are_left_alone() -> None:
+def test_other_peoples_gateways_and_services_are_not_taken_for_istios() -> None:
     gateway = {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",
@@ -94,7 +94,8 @@ def test_other_peoples_gateways_and_services_are_left_alone() -> None:
         "metadata": {"name": "s", "namespace": "shop"},
         "spec": {"type": "LoadBalancer"},
     }
-    assert check([gateway, knative]) == []
+    assert {v.policy_id for v in check([gateway])} == {"way-in-is-judged", "gateway-api-encrypted"}
+    assert check([knative]) == []
 
 
 def test_an_object_without_the_form_of_its_kind_fails() -> None:
@@ -154,3 +155,22 @@ def test_violations_say_where_and_what_to_do() -> None:
         assert violation.remedy == BY_ID[violation.policy_id].remedy
         assert violation.url.startswith("https://")
     assert len(POLICIES) == len(BY_ID)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({1: "disabled"}, "no policy 1"),
+        ({"route-timeout": 5}, "a mapping of settings"),
+        ({"route-timeout": {"enforcementLevel": {}}}, "none of"),
+        ({"route-timeout": {"maximum": [5]}}, "is not a number"),
+        ({"route-timeout": {"maximum": float("nan")}}, "is no bound"),
+        ({"local-limit-works": {"clients": float("inf")}}, "is no bound"),
+        ({"route-timeout": {5: 5}}, "no setting 5"),
+        ({"metrics-bounded": {"unbounded": ["("]}}, "is no regular expression"),
+        ({"metrics-bounded": {"unbounded": [1]}}, "is not a list of texts"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_in_words(config: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check([], config)

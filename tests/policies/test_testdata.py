@@ -384,6 +384,10 @@ EXPECTED: dict[str, list[Row]] = {
         ("route-gateway-exists", "VirtualService shop/orders", "spec.hosts[0]"),
     ],
     "routes": [
+        ("delegate-exists", "VirtualService shop/part", "spec.http[1].match"),
+        ("delegate-exists", "VirtualService shop/part", "spec.http[2].delegate"),
+        ("delegate-exists", "VirtualService shop/root", "spec.http[0].delegate"),
+        ("delegate-exists", "VirtualService shop/root", "spec.http[1].delegate"),
         ("route-hosts-distinct", "VirtualService shop/mesh-b", "spec.hosts"),
         ("route-hosts-distinct", "VirtualService shop/public-b", "spec.http[0].match"),
         ("route-reachable", "VirtualService shop/mesh-b", "spec.http[1]"),
@@ -396,6 +400,16 @@ EXPECTED: dict[str, list[Row]] = {
         ("route-is-allowed", "VirtualService shop/public-a", "spec.http[0].match"),
     ],
     "bounds": [
+        (
+            "route-sets-no-claim",
+            "VirtualService shop/forging",
+            "spec.http[0].headers.request.add",
+        ),
+        (
+            "route-sets-no-claim",
+            "VirtualService shop/forging",
+            "spec.http[0].route[0].headers.request.set",
+        ),
         ("route-timeout", "VirtualService shop/boundless", "spec.http[0].timeout"),
         ("route-timeout", "VirtualService shop/boundless", "spec.http[1].timeout"),
         ("retries-fit-timeout", "VirtualService shop/boundless", "spec.http[2].retries"),
@@ -415,6 +429,16 @@ EXPECTED: dict[str, list[Row]] = {
         ),
     ],
     "destinations": [
+        (
+            "destination-is-the-service",
+            "DestinationRule shop/away",
+            "spec.trafficPolicy.tunnel",
+        ),
+        (
+            "destination-is-the-service",
+            "DestinationRule shop/away",
+            "spec.trafficPolicy.tls.subjectAltNames",
+        ),
         ("subset-selects", "DestinationRule shop/orders", "spec.subsets[1]"),
         ("subset-selects", "DestinationRule shop/orders", "spec.subsets[2].labels"),
         ("subset-selects", "DestinationRule shop/orders", "spec.subsets[3].labels"),
@@ -449,9 +473,40 @@ EXPECTED: dict[str, list[Row]] = {
         ("gateway-ends-tls", "Gateway istio-system/modes", "spec.servers[1].tls.mode"),
         ("gateway-ends-tls", "Gateway istio-system/modes", "spec.servers[2].tls.mode"),
         ("gateway-ends-tls", "Gateway istio-system/modes", "spec.servers[3].tls.mode"),
-        ("way-in-is-the-gateway", "Gateway shop/side-door", ""),
+    ],
+    "gateway_api": [
+        ("way-in-is-judged", "Gateway shop/side-door", "spec.listeners"),
+        ("way-in-is-judged", "HTTPRoute shop/orders", "spec.parentRefs[0]"),
+        ("way-in-is-judged", "HTTPRoute shop/orders", "spec.parentRefs[1]"),
+        ("way-in-is-judged", "HTTPRoute shop/redirect", "spec.parentRefs[0]"),
+        ("way-in-is-judged", "TCPRoute data/redis", "spec.parentRefs[0]"),
+        ("gateway-api-encrypted", "Gateway shop/side-door", "spec.listeners[0].protocol"),
+        ("gateway-api-encrypted", "Gateway shop/side-door", "spec.listeners[1].tls.mode"),
+        (
+            "gateway-api-hosts-owned",
+            "Gateway shop/side-door",
+            "spec.listeners[0].allowedRoutes.namespaces.from",
+        ),
     ],
     "telemetry": [
+        (
+            "telemetry-on",
+            "Telemetry shop/quiet",
+            "spec.tracing[0].randomSamplingPercentage",
+        ),
+        (
+            "telemetry-on",
+            "Telemetry shop/quiet",
+            "spec.accessLogging[0].filter.expression",
+        ),
+        ("telemetry-on", "Telemetry shop/quiet", "spec.accessLogging[0].match.mode"),
+        ("telemetry-on", "Telemetry shop/quiet", "spec.accessLogging[1].disabled"),
+        (
+            "telemetry-provider-exists",
+            "Telemetry shop/quiet",
+            "spec.accessLogging[0].providers",
+        ),
+        ("telemetry-provider-exists", "Telemetry shop/quiet", "spec.tracing[0].providers"),
         ("telemetry-distinct", "Telemetry istio-system/again", "spec.selector"),
         ("telemetry-provider-exists", "Telemetry istio-system/again", "spec.tracing[0].providers"),
         ("telemetry-provider-exists", "Telemetry istio-system/mesh", "spec.metrics[0].providers"),
@@ -507,11 +562,6 @@ EXPECTED: dict[str, list[Row]] = {
             "spec.configPatches[2].patch.operation",
         ),
         ("envoy-filter-anchored", "EnvoyFilter istio-system/lost", "spec.priority"),
-        (
-            "envoy-filter-keeps-guards",
-            "EnvoyFilter istio-system/weakening",
-            "spec.configPatches[0].patch",
-        ),
         ("streams-not-buffered", "EnvoyFilter istio-system/body", "spec.configPatches[0].patch"),
         (
             "rate-limit-asks-service",
@@ -529,9 +579,71 @@ EXPECTED: dict[str, list[Row]] = {
             "spec.configPatches[2].patch.value.typed_config.max_dynamic_descriptors",
         ),
     ],
-    "injection": [
+    "guards": [
+        (
+            "envoy-filter-keeps-guards",
+            "EnvoyFilter istio-system/weakening",
+            "spec.configPatches[0].patch",
+        ),
+        (
+            "envoy-filter-keeps-tls",
+            "EnvoyFilter shop/plain",
+            "spec.configPatches[0].patch.value.transport_socket",
+        ),
+        (
+            "envoy-filter-opens-nothing",
+            "EnvoyFilter istio-system/side-door",
+            "spec.configPatches[0].patch",
+        ),
+        (
+            "envoy-filter-keeps-requests",
+            "EnvoyFilter istio-system/believing",
+            "spec.configPatches[0].patch.value.typed_config.xff_num_trusted_hops",
+        ),
+        (
+            "envoy-filter-keeps-others",
+            "EnvoyFilter istio-system/unlimited",
+            "spec.configPatches[0].patch",
+        ),
+        (
+            "proxy-runs-known-code",
+            "EnvoyFilter istio-system/limits",
+            "spec.configPatches[0].patch.value.typed_config.@type",
+        ),
+    ],
+    "injector": [
+        ("injector-reaches", "Namespace shop", "metadata.labels"),
+        ("injector-reaches", "ConfigMap istio-system/istio", "data.mesh.discoverySelectors"),
         ("namespace-injected", "Namespace billing", "metadata.labels[istio-injection]"),
         ("namespace-injected", "Namespace shop", "metadata.labels"),
+        (
+            "proxy-image-injected",
+            "Deployment data/gateway",
+            "spec.template.spec.containers[0].image",
+        ),
+        (
+            "injector-injects",
+            "MutatingWebhookConfiguration istio-sidecar-injector",
+            "webhooks[0].failurePolicy",
+        ),
+        ("injector-injects", "Release istio-system/istiod", "spec.values.sidecarInjectorWebhook"),
+    ],
+    "injection": [
+        (
+            "traffic-not-excluded",
+            "ProxyConfig shop/none",
+            "spec.environmentVariables.ISTIO_META_INTERCEPTION_MODE",
+        ),
+        (
+            "pod-keeps-redirection",
+            "Pod shop/mighty",
+            "spec.containers[0].securityContext.privileged",
+        ),
+        (
+            "pod-keeps-redirection",
+            "Pod shop/mighty",
+            "spec.containers[1].securityContext.capabilities",
+        ),
         (
             "pod-injected",
             "Deployment shop/orders",
@@ -553,20 +665,50 @@ EXPECTED: dict[str, list[Row]] = {
             "Deployment shop/orders",
             "spec.template.spec.containers[0].securityContext.runAsUser",
         ),
-        (
-            "proxy-image-injected",
-            "Deployment data/gateway",
-            "spec.template.spec.containers[0].image",
-        ),
         ("port-named", "Service shop/orders", "spec.ports[0]"),
-        ("outside-guarded", "Deployment data/gateway", ""),
+        (
+            "pod-injected",
+            "CronJob shop/nightly",
+            "spec.jobTemplate.spec.template.metadata.labels[sidecar.istio.io/inject]",
+        ),
+        (
+            "pod-injected",
+            "CronJob shop/nightly",
+            "spec.jobTemplate.spec.template.metadata.annotations[inject.istio.io/templates]",
+        ),
+        (
+            "traffic-not-excluded",
+            "CronJob shop/nightly",
+            "spec.jobTemplate.spec.template.metadata.annotations[sidecar.istio.io/interceptionMode]",
+        ),
+        (
+            "traffic-not-excluded",
+            "Release istio-system/istiod",
+            "spec.values.meshConfig.defaultConfig.interceptionMode",
+        ),
+        (
+            "pod-uid",
+            "CronJob shop/nightly",
+            "spec.jobTemplate.spec.template.spec.initContainers[0].securityContext.runAsUser",
+        ),
+    ],
+    "network_policies": [
+        ("outside-guarded", "StatefulSet data/redis", ""),
         ("network-policy-narrow", "NetworkPolicy shop/open", "spec.ingress[0].from"),
         ("network-policy-narrow", "NetworkPolicy shop/open", "spec.ingress[1].from"),
+    ],
+    "secrets": [
         (
             "no-secret-in-clear",
             "Deployment shop/orders",
             "spec.template.spec.containers[0].env[0].value",
         ),
+        (
+            "no-secret-in-clear",
+            "Deployment shop/orders",
+            "spec.template.spec.initContainers[0].env[0].value",
+        ),
+        ("no-secret-in-clear", "ConfigMap shop/orders", "data.app.yaml"),
         (
             "no-secret-in-clear",
             "Release istio-system/istiod",
@@ -610,6 +752,89 @@ EXPECTED: dict[str, list[Row]] = {
         ("egress-host-exact", "ServiceEntry shop/anywhere", "spec.resolution"),
         ("egress-encrypted", "ServiceEntry shop/anywhere", "spec.ports[0].protocol"),
         ("egress-private", "ServiceEntry shop/anywhere", "spec.exportTo"),
+        ("sidecar-captures", "Sidecar shop/past", "spec.ingress[0].captureMode"),
+        ("sidecar-captures", "Sidecar shop/past", "spec.ingress[0].defaultEndpoint"),
+        ("sidecar-captures", "Sidecar shop/past", "spec.ingress[1].port.protocol"),
+        ("sidecar-captures", "Sidecar shop/past", "spec.ingress[1].tls"),
+    ],
+    "trust": [
+        *(
+            ("control-plane-own", "ConfigMap istio-system/istio", f"data.mesh.{path}")
+            for path in (
+                "defaultConfig.discoveryAddress",
+                "ca.address",
+                "configSources[1].address",
+            )
+        ),
+        *(
+            ("mesh-tls-strong", "ConfigMap istio-system/istio", f"data.mesh.{path}")
+            for path in (
+                "meshMTLS.minProtocolVersion",
+                "meshMTLS.cipherSuites",
+                "defaultTrafficPolicy.tls",
+            )
+        ),
+        (
+            "client-certificate-own",
+            "ConfigMap istio-system/istio",
+            "data.mesh.defaultConfig.gatewayTopology.forwardClientCertDetails",
+        ),
+        (
+            "client-certificate-own",
+            "Deployment istio-system/istiod",
+            "spec.template.metadata.annotations[proxy.istio.io/config]",
+        ),
+        (
+            "trust-domains-known",
+            "ConfigMap istio-system/istio",
+            "data.mesh.trustDomainAliases[2]",
+        ),
+        (
+            "trust-domains-known",
+            "ConfigMap istio-system/istio",
+            "data.mesh.trustDomainAliases[3]",
+        ),
+        ("trust-domains-known", "ConfigMap istio-system/istio", "data.mesh.caCertificates[0]"),
+        (
+            "istiod-checks-callers",
+            "Deployment istio-system/istiod",
+            "spec.template.spec.containers[0].env[0]",
+        ),
+        (
+            "istiod-checks-callers",
+            "Release istio-system/istiod",
+            "spec.values.pilot.env.PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
+        ),
+    ],
+    "registry": [
+        ("service-leads-to-pods", "Endpoints shop/orders", ""),
+        ("service-leads-to-pods", "EndpointSlice shop/orders-x", ""),
+        ("service-leads-to-pods", "Service shop/elsewhere", "spec.externalName"),
+        *(
+            ("service-host-owned", "ServiceEntry other/hijack", f"spec.hosts[{index}]")
+            for index in range(4)
+        ),
+        ("egress-host-distinct", "ServiceEntry shop/rival", "spec.hosts[0]"),
+        ("egress-location-true", "ServiceEntry shop/inside", "spec.endpoints[0]"),
+        ("egress-location-true", "ServiceEntry shop/rival", "spec.location"),
+        (
+            "member-declared",
+            "ServiceEntry shop/inside",
+            "metadata.annotations[voicemesh.io/runs-outside]",
+        ),
+        (
+            "member-declared",
+            "WorkloadEntry shop/joins",
+            "metadata.annotations[voicemesh.io/runs-outside]",
+        ),
+        (
+            "member-declared",
+            "WorkloadGroup shop/anybody",
+            "metadata.annotations[voicemesh.io/runs-outside]",
+        ),
+        ("member-encrypted", "ServiceEntry shop/inside", "spec.endpoints[0].serviceAccount"),
+        ("member-encrypted", "WorkloadEntry shop/joins", "spec.labels"),
+        ("member-encrypted", "WorkloadGroup shop/anybody", "spec.template.serviceAccount"),
     ],
 }
 
