@@ -8,6 +8,7 @@ from diff.changes import Change, Effect, Section
 from semantics import access, exposure
 from semantics.describe import listed, paths_text, values_text
 from semantics.objects import MeshObjects
+from semantics.requirements import Level
 
 UNNAMED = "any port not named"
 BOXES = 4
@@ -27,13 +28,14 @@ def section(old: MeshObjects, new: MeshObjects) -> Section:
 
 
 def _public(change: exposure.ExposureChange) -> Change:
-    methods = values_text(exposure.METHODS, change.methods)
+    methods = f" ({values_text(exposure.METHODS, change.methods)})" if change.methods else ""
     service = f" → {change.service}" if change.service else ""
     paths = listed(paths_text(change.paths))
+    instead = f", answered by {change.instead_of}" if change.instead_of else ""
     return Change(
-        subject=f"client → {change.host} {paths} ({methods}){service}",
-        field="from outside the mesh",
-        before=change.before.text,
+        subject=f"client → {change.host} {paths}{methods}{service}",
+        field="newly reached from outside" if instead else "from outside the mesh",
+        before=change.before.text + instead,
         after=change.after.text,
         effect=Effect.WEAKER if change.opens else _tightened(change),
         note="" if change.opens else change.after.by,
@@ -42,7 +44,7 @@ def _public(change: exposure.ExposureChange) -> Change:
 
 def _tightened(change: exposure.ExposureChange) -> Effect:
     """Less than before is stricter; the same level in other words has to be looked at."""
-    if max(change.before.level, change.after.level) <= exposure.Level.REFUSED:
+    if max(change.before.level, change.after.level) <= Level.REFUSED:
         return Effect.NEUTRAL
     return Effect.STRICTER if change.after.level < change.before.level else Effect.WEAKER
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
-from diff import access, mutual_tls, protection, rate_limits, routing, telemetry
+from diff import access, mutual_tls, protection, rate_limits, routing, telemetry, wellformed
 from diff.changes import Diff, KindCount, ObjectChange, Status
 from diff.facts import Object
 from diff.redaction import redacted
+from semantics import exposure
 from semantics.objects import MeshObjects
 
 Key = tuple[str, str, str, str]
@@ -27,7 +28,11 @@ def diff_objects(
     """What changes for people when `new` takes the place of `old`.
 
     Objects are plain dicts in any order. The same objects give an empty Diff.
+
+    Raises:
+        InvalidInput: an object's fields have other types than its kind's.
     """
+    wellformed.check((*old, *new))
     before, after = _keyed(old), _keyed(new)
     changed = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     if not changed:
@@ -48,8 +53,11 @@ def diff_objects(
         telemetry.section(*shown),
     )
     objects = tuple(_object_change(key, *pairs[key]) for key in sorted(changed))
-    unjudged = protection.unjudged(change.kind for change in objects)
-    return Diff(sections, objects, tuple(notes), _counts(objects), tuple(unjudged))
+    unjudged = (
+        *protection.unjudged(change.kind for change in objects),
+        *exposure.unjudged(*views),
+    )
+    return Diff(sections, objects, tuple(notes), _counts(objects), unjudged)
 
 
 def _keyed(objects: Iterable[Object]) -> dict[Key, Object]:

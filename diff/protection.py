@@ -12,7 +12,7 @@ from typing import Any
 
 from diff.changes import Effect, Section
 from diff.facts import Fact, Object, compare, flat, label, spec
-from semantics.objects import POD_TEMPLATES
+from semantics.pods import injection_asked, makes_pods, pod_template
 
 JUDGED = frozenset(
     {
@@ -113,8 +113,8 @@ def _facts(item: Object) -> Iterator[Fact]:
         yield Fact(label(item), "guards", "yes")
     if kind in _BY_KIND:
         yield from _BY_KIND[kind](item)
-    elif kind in POD_TEMPLATES or kind in _PODS:
-        yield from _pod(label(item), *_pod_of(item))
+    elif makes_pods(item):
+        yield from _pod(label(item), pod_template(item)[1])
     elif kind in _ROUTES:
         yield Fact(label(item), "way in for", _hosts(item))
 
@@ -150,23 +150,14 @@ def _service(item: Object) -> Iterator[Fact]:
     yield Fact(label(item), "selects", _listed(selector))
 
 
-_PODS = {"Pod", "Job", "CronJob", "ReplicationController"}
 _BESIDE = re.compile(r"^traffic\.sidecar\.istio\.io/(exclude|include|kubevirt)")
 
 
-def _pod_of(item: Object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Metadata and spec of the pods that an object makes."""
-    body = item if item.get("kind") == "Pod" else spec(item)
-    if item.get("kind") == "CronJob":
-        body = (body.get("jobTemplate") or {}).get("spec") or {}
-    template = body if item.get("kind") == "Pod" else body.get("template") or {}
-    return template.get("metadata") or {}, template.get("spec") or {}
-
-
-def _pod(subject: str, metadata: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[Fact]:
+def _pod(subject: str, template: Mapping[str, Any]) -> Iterator[Fact]:
+    metadata, pod = template.get("metadata") or {}, template.get("spec") or {}
     marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
     beside = [f"{k.partition('/')[2]} {v}" for k, v in marks.items() if _BESIDE.match(k)]
-    if str(marks.get("sidecar.istio.io/inject", "true")).lower() in ("false", "no", "off", "n"):
+    if injection_asked(template) is False:
         beside.append("not injected")
     if marks.get("sidecar.istio.io/interceptionMode") == "NONE":
         beside.append("not intercepted")

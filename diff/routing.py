@@ -17,8 +17,14 @@ def section(old: Sequence[Object], new: Sequence[Object]) -> Section:
 def judge(field: str, before: str | None, after: str | None) -> Effect:
     """Only what lets browsers in, or traffic out, further has a direction here: a copy of it, too.
 
+    So have request headers that are no longer removed or overwritten: clients bring their own.
     A Sidecar's hosts have none: they say what a proxy knows, not what it may do.
     """
+    if field == "headers.request.remove":
+        gone = set((before or "").split(", ")) - set((after or "").split(", ")) - {""}
+        return Effect.WEAKER if gone else Effect.STRICTER
+    if field.startswith("headers.request.set"):
+        return Effect.WEAKER if after is None else Effect.NEUTRAL
     if field.startswith("CORS allow"):
         gained = set((after or "").split(", ")) - set((before or "").split(", ")) - {""}
         return Effect.WEAKER if gained else Effect.NEUTRAL
@@ -30,8 +36,8 @@ def judge(field: str, before: str | None, after: str | None) -> Effect:
 
 
 def judge_whole(field: str, before: str | None, after: str | None) -> Effect:
-    """A route that is new with its CORS opens what the access section tells, and no more."""
-    return Effect.NEUTRAL if field.startswith("CORS") else judge(field, before, after)
+    """A route that comes with its CORS and headers opens what the access section tells, no more."""
+    return Effect.NEUTRAL if field.startswith(("CORS", "headers")) else judge(field, before, after)
 
 
 def facts(objects: Sequence[Object]) -> Iterator[Fact]:

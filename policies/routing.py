@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from policies.delegates import merged
 from policies.policy import Object, name_of, namespace_of, spec_of
 from policies.stack import Stack
+from semantics.delegates import merged
 
 MESH = "mesh"
 _UNITS = {

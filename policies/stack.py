@@ -13,10 +13,10 @@ from policies.workloads import (
     Workload,
     gateway_pods,
     gateway_service,
-    makes_pods,
     member,
     templated,
 )
+from semantics.pods import makes_pods
 
 DEPLOYED_ELSEWHERE = "voicemesh.io/deployed-elsewhere"
 """Annotation on a Namespace: names of Services and service accounts in it that exist though the

@@ -8,49 +8,14 @@ from typing import Any
 
 from policies.mesh_config import release_values
 from policies.policy import Object, name_of, namespace_of, spec_of
+from semantics.pods import injection_asked, pod_template
 
 PODS = "Pods"
 """What `Stack.of` and a policy's kinds call every object that makes pods, of whatever kind."""
-POD_TEMPLATES: Mapping[str, str] = {
-    "Pod": "",
-    "Deployment": "spec.template.",
-    "StatefulSet": "spec.template.",
-    "DaemonSet": "spec.template.",
-    "ReplicaSet": "spec.template.",
-    "ReplicationController": "spec.template.",
-    "Job": "spec.template.",
-    "CronJob": "spec.jobTemplate.spec.template.",
-    "Rollout": "spec.template.",
-}
-"""Where kinds that are known to make pods have the template; a Pod is its own."""
 MEMBERS = ("WorkloadEntry", "WorkloadGroup")
 """Kinds that tell of members of the mesh outside the cluster."""
 PROXY_CONTAINERS = frozenset({"istio-proxy", "istio-init", "istio-validation", "enable-core-dump"})
 """Containers that the injector adds; objects that were read from a cluster show them."""
-_INJECT = "sidecar.istio.io/inject"
-
-
-def pod_template(item: Object) -> tuple[str, Mapping[str, Any]]:
-    """(path with a dot at its end, pod template) of an object that makes pods.
-
-    A kind that is not known counts where its `spec.template` has containers, as those of
-    OpenShift, Knative and OpenKruise do. The template is empty where there is none.
-    """
-    path = POD_TEMPLATES.get(str(item.get("kind")), "spec.template.")
-    value: Any = item
-    for key in path.split(".")[:-1]:
-        value = (value.get(key) if isinstance(value, Mapping) else None) or {}
-    return path, value if isinstance(value, Mapping) else {}
-
-
-def makes_pods(item: Object) -> bool:
-    """Whether an object makes pods."""
-    if str(item.get("kind")) in POD_TEMPLATES:
-        return True
-    if not isinstance(item.get("spec"), Mapping) or "template" not in item["spec"]:
-        return False
-    pod = pod_template(item)[1].get("spec")
-    return isinstance(pod, Mapping) and "containers" in pod
 
 
 def containers(item: Object) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -67,18 +32,6 @@ def containers(item: Object) -> Iterator[tuple[str, Mapping[str, Any]]]:
             chosen = injected or container.get("image") in (None, "auto")
             if container.get("name") not in PROXY_CONTAINERS or not chosen:
                 yield f"{base}spec.{part}[{index}]", container
-
-
-def injection_asked(template: Mapping[str, Any]) -> bool | None:
-    """What a pod template says of its proxy; None where it leaves that to the namespace.
-
-    The label counts before the annotation, and everything but `true`, `yes`, `y` and `on` is a
-    no, as in Istio's injector.
-    """
-    metadata = template.get("metadata") or {}
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    asked = str(labels.get(_INJECT, annotations.get(_INJECT)) or "").lower()
-    return asked in ("true", "yes", "y", "on") if asked else None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from semantics.describe import peers_text, values_text
 from semantics.objects import MeshObjects, Workload
 from semantics.regions import DENY, PORT, Grid, Mask, Space, space_of, verdicts
 from semantics.request import principal_of
-from semantics.routes import servers
+from semantics.servers import servers
 from semantics.witnesses import OTHER_NAME
 
 Identity = tuple[str, str]

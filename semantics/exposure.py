@@ -1,57 +1,23 @@
-"""What clients outside the mesh reach through the gateways, and what they must bring for it.
-
-A request is followed from the gateway's policies over the VirtualService route to the policies of
-the workload behind it, with the token or the claim headers that the gateway passes on.
-"""
+"""What clients outside the mesh reach through the gateways, and what they must bring for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 from semantics import witnesses
-from semantics.authentication import RefusedToken, authenticate
 from semantics.authorization import Guard
-from semantics.conditions import Condition, Dimension
-from semantics.describe import listed, tokens_text
+from semantics.conditions import Dimension
+from semantics.describe import listed
 from semantics.gateway_change import GatewayChange
 from semantics.ingress import HostIngress, Ingress
 from semantics.objects import MeshObjects
-from semantics.paths import normalize
 from semantics.regions import TOKEN, Space, space_of
-from semantics.request import Outcome, Request, Token, principal_of
-from semantics.routes import (
-    HttpRoute,
-    Server,
-    example_paths,
-)
-from semantics.strings import ip_block
+from semantics.request import Request
+from semantics.requirements import UNROUTED, Level, Requirement, requirement
+from semantics.routes import Sample
 from semantics.witnesses import paths_of
-
-
-class Level(IntEnum):
-    """What a client needs, the most open last."""
-
-    UNROUTED = 0
-    REFUSED = 1
-    CERTAIN_ADDRESSES = 2
-    CERTAIN_TOKENS = 3
-    ANY_TOKEN = 4
-    OPEN = 5
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """The level, and in words what is asked."""
-
-    level: Level
-    text: str
-    by: str = field(default="", compare=False)
-    """Who refuses those that bring less."""
-
-
-UNROUTED = Requirement(Level.UNROUTED, "no route")
 
 
 @dataclass(frozen=True)
@@ -72,34 +38,59 @@ class ExposureChange:
     host: str
     paths: tuple[str, ...]
     methods: tuple[str, ...]
+    """Empty for connections without HTTP."""
     service: str
     before: Requirement
     after: Requirement
+    instead_of: str = ""
+    """The service that answered before, where as much is asked as then, of one not reached then."""
 
     @property
     def opens(self) -> bool:
-        """Whether less is asked than before, of requests that get an answer at all."""
-        return self.after.level > max(self.before.level, Level.REFUSED)
+        """Whether less is asked than before, or a service is newly reached, and not refused."""
+        return bool(self.instead_of) or self.after.level > max(self.before.level, Level.REFUSED)
 
 
 WITNESSES = witnesses.METHODS
 METHODS = Dimension("method")
-REMOTE_IP = Dimension("remote_ip")
 PATH = Dimension("path")
+LOAD_BALANCER = "10.255.255.254"
+"""Who sends the packets that a gateway gets."""
+_Answer = tuple[Requirement, tuple[str, ...]]
+"""What is asked, and the services (`namespace/name`) that answer."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One class of requests in both revisions."""
+
+    path: str
+    methods: tuple[str, ...]
+    old: _Answer
+    new: _Answer
 
 
 def compare(old: MeshObjects, new: MeshObjects) -> list[ExposureChange]:
-    """Every class of outside requests for which more, less or something else is asked now."""
+    """Every class of outside requests for which more, less or something else is asked now.
+
+    And every service that is newly reached where another one answered.
+    """
     revisions = (Ingress(old), Ingress(new))
+    reached = _Reached(revisions)
     found: dict[_Difference, dict[tuple[str, ...], list[str]]] = {}
-    for host in sorted({r.host for revision in revisions for r in revision.routes}):
-        for path, methods, service, before, after in _host_rows(revisions, host, everything=False):
-            if (before.level, before.text) != (after.level, after.text):
-                by_methods = found.setdefault((host, service, before, after), {})
-                by_methods.setdefault(methods, []).append(path)
+    for host in sorted(revisions[0].hosts | revisions[1].hosts):
+        for row in _host_rows(revisions, host, everything=False):
+            (before, was), (after, becomes) = row.old, row.new
+            instead_of = ""
+            if (before.level, before.text) == (after.level, after.text):
+                if was == becomes or not reached.newly(becomes, after.level):
+                    continue
+                instead_of = _names(was)
+            difference = (host, _names(becomes or was), before, after, instead_of)
+            found.setdefault(difference, {}).setdefault(row.methods, []).append(row.path)
     changes = [
-        ExposureChange(host, paths, methods, service, before, after)
-        for (host, service, before, after), by_methods in found.items()
+        ExposureChange(host, paths, methods, service, before, after, instead_of)
+        for (host, service, before, after, instead_of), by_methods in found.items()
         for paths, methods in _transposed(by_methods)
     ]
     return sorted(
@@ -108,7 +99,35 @@ def compare(old: MeshObjects, new: MeshObjects) -> list[ExposureChange]:
     )
 
 
-_Difference = tuple[str, str, Requirement, Requirement]
+_Difference = tuple[str, str, Requirement, Requirement, str]
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """How far clients got in the old revision, looked up where it matters only."""
+
+    revisions: tuple[Ingress, Ingress]
+
+    def newly(self, services: Iterable[str], level: Level) -> bool:
+        """Whether one of the services asked for more before, at all of its paths."""
+        if level <= Level.REFUSED:
+            return False
+        return any(self._before.get(each, Level.UNROUTED) < level for each in services)
+
+    @cached_property
+    def _before(self) -> Mapping[str, Level]:
+        old, _ = self.revisions
+        found: dict[str, Level] = {}
+        for host in old.hosts:
+            for row in _host_rows((old, old), host, everything=True):
+                requirement, services = row.old
+                for service in services:
+                    found[service] = max(found.get(service, Level.UNROUTED), requirement.level)
+        return found
+
+
+def _names(services: Sequence[str]) -> str:
+    return listed([each.rpartition("/")[2] for each in services])
 
 
 def _transposed(
@@ -126,60 +145,94 @@ def table(objects: MeshObjects) -> list[Exposed]:
     """Everything that outside clients may address, and what it asks of them."""
     revision = Ingress(objects)
     return [
-        Exposed(host, path, methods, service, after)
-        for host in sorted({r.host for r in revision.routes})
-        for path, methods, service, _, after in _host_rows(
-            (revision, revision), host, everything=True
-        )
+        Exposed(host, row.path, row.methods, _names(row.new[1]), row.new[0])
+        for host in sorted(revision.hosts)
+        for row in _host_rows((revision, revision), host, everything=True)
     ]
 
 
-_Row = tuple[str, tuple[str, ...], str, Requirement, Requirement]
+def unjudged(*revisions: MeshObjects) -> list[str]:
+    """VirtualServices with routes for which no request could be made, and why."""
+    found = {
+        f"VirtualService {route.virtual_service} ({why})"
+        for objects in revisions
+        for route in Ingress(objects).routes
+        for why in route.unjudged()
+    }
+    return sorted(found)
 
 
 def _host_rows(
     revisions: tuple[Ingress, Ingress], host: str, *, everything: bool
 ) -> Iterator[_Row]:
     """One row for each path and class of methods of a host; only what may differ, or all."""
-    old, new = (
-        HostIngress(revision, host, tuple(r for r in revision.routes if r.host == host))
-        for revision in revisions
-    )
-    paths = {p for side in (old, new) for route in side.routes for p in example_paths(route)}
-    paths |= {p for side in (old, new) for p in _named_below(side, paths)}
+    sides = (HostIngress(revisions[0], host), HostIngress(revisions[1], host))
+    yield from _streams(sides)
+    methods = _all_methods(sides)
+    samples = _samples(sides, methods)
     if not everything:
         at_gateway = GatewayChange.between(
-            _at_gateway(old), _at_gateway(new), host.replace("*", "some")
+            _at_gateway(sides[0]), _at_gateway(sides[1]), sides[0].name
         )
-        paths = {
-            path
-            for path in paths
-            if at_gateway.touches(path)
-            or any(_way(old, path, method) != _way(new, path, method) for method in WITNESSES)
-        }
+        samples = [
+            sample
+            for sample in samples
+            if at_gateway.touches(sample.path)
+            or any(_way(sides[0], sample, m) != _way(sides[1], sample, m) for m in methods)
+        ]
     guards = {
         id(guard): guard
-        for side in (old, new)
-        for path in paths
-        for method in WITNESSES
-        for guard in side.guards(path, method)
+        for side in sides
+        for sample in samples
+        for method in methods
+        for guard in side.guards(sample, method)
     }
     if not guards:
         return
-    space = space_of(guards.values(), (), only=(METHODS, TOKEN))
-    for path in sorted(paths):
-        for methods in _methods(space):
-            before, was = _requirement(old, path, methods[0], space)
-            after, becomes = _requirement(new, path, methods[0], space)
-            yield path, methods, becomes or was, before, after
+    space = space_of(guards.values(), (), extra={METHODS: methods}, only=(METHODS, TOKEN))
+
+    @cache
+    def asked(sample: Sample, method: str) -> tuple[_Answer, _Answer]:
+        old = _asked(sides[0], sample, method, space)
+        alone = revisions[0] is revisions[1]
+        return old, old if alone else _asked(sides[1], sample, method, space)
+
+    for sample in samples:
+        plain = Sample(sample.path)
+        for alike in _methods(sides, sample, space):
+            answers = asked(sample, alike[0])
+            # What asks the same with and without headers is told once.
+            if sample == plain or answers != asked(plain, alike[0]):
+                yield _Row(str(sample), alike, *answers)
+
+
+def _all_methods(sides: Iterable[HostIngress]) -> tuple[str, ...]:
+    """Methods to try: the usual ones and those that routes name."""
+    named = (m for side in sides for route in side.routes for m in route.methods())
+    return tuple(dict.fromkeys([*WITNESSES, *named]))
+
+
+def _samples(sides: Sequence[HostIngress], methods: Sequence[str]) -> list[Sample]:
+    """Requests of every kind that routes tell apart, and at the paths that policies name."""
+    found = {s for side in sides for route in side.routes for s in route.samples()}
+    paths = {path for side in sides for path in _named_by_policies(side)}
+    for path in paths - {sample.path for sample in found}:
+        further = {Sample(path, s.headers, s.query) for s in found if path.startswith(s.path)}
+        for sample in {Sample(path), *further}:
+            if any(True for side in sides for m in methods for _ in side.ways(sample, m)):
+                found.add(sample)
+    return sorted(found, key=str)
 
 
 def _at_gateway(side: HostIngress) -> list[tuple[Guard, tuple[object, ...]]]:
-    return [(side.revision.guard(s.workload), (s.gateway, s.port, s.hosts)) for s in side.servers]
+    return [
+        (side.revision.guard(s.workload), (s.gateway, s.port, s.hosts, s.protocol, s.mode))
+        for s in side.servers
+    ]
 
 
-def _named_below(side: HostIngress, bases: set[str]) -> Iterator[str]:
-    """Paths that policies tell apart, where a route takes them."""
+def _named_by_policies(side: HostIngress) -> Iterator[str]:
+    """Paths that the policies of the gateways and of the services behind them tell apart."""
     workloads = {str(s.workload): s.workload for s in side.servers}
     for route in side.routes:
         for namespace, service, _, _ in route.destinations():
@@ -190,18 +243,13 @@ def _named_below(side: HostIngress, bases: set[str]) -> Iterator[str]:
                 for condition in rule.conditions():
                     if condition.dimension == PATH:
                         for value in condition.values:
-                            yield from (p for p in paths_of(value) if _below_any(p, bases))
+                            yield from paths_of(value)
 
 
-def _below_any(path: str, bases: set[str]) -> bool:
-    parts = path.rstrip("/").split("/")
-    return any("/".join(parts[:end]) in bases for end in range(2, len(parts) + 1))
-
-
-def _way(side: HostIngress, path: str, method: str) -> list[object]:
+def _way(side: HostIngress, sample: Sample, method: str) -> list[object]:
     """What of a request's way decides on who gets through, the gateway's policies left out."""
     found: list[object] = []
-    for server, route in side.ways(path, method):
+    for server, route in side.ways(sample, method):
         destinations = tuple(
             (
                 destination,
@@ -214,137 +262,55 @@ def _way(side: HostIngress, path: str, method: str) -> list[object]:
             for destination in route.destinations()
             if destination[3] > 0
         )
-        kept = {k: route.route.get(k) for k in ("match", "rewrite", "redirect", "directResponse")}
+        kept = {k: route.route.get(k) for k in ("rewrite", "redirect", "directResponse")}
         found.append((server.gateway, server.port, repr(kept), destinations))
     return found
 
 
-def _methods(space: Space) -> list[tuple[str, ...]]:
+def _methods(
+    sides: Sequence[HostIngress], sample: Sample, space: Space
+) -> Iterator[tuple[str, ...]]:
+    """Methods that neither policies nor the routes of a sample tell apart."""
     axis = space.axis(METHODS)
-    return [tuple(each) for each in axis.classes] if axis is not None else [("GET",)]
+    assert axis is not None
+    for members in axis.classes:
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for method in members:
+            taken_by = (id(r) for side in sides for _, r in side.ways(sample, method))
+            alike.setdefault(tuple(taken_by), []).append(method)
+        yield from map(tuple, alike.values())
 
 
-def _requirement(
-    side: HostIngress, path: str, method: str, space: Space
-) -> tuple[Requirement, str]:
-    """What is asked for one request, and the service that answers it."""
-    best, reached = UNROUTED, ""
-    for server, route in side.ways(path, method):
+def _asked(side: HostIngress, sample: Sample, method: str, space: Space) -> _Answer:
+    """What is asked for one request, and the services that answer it."""
+    best: _Answer = (UNROUTED, ())
+    for server, route in side.ways(sample, method):
         request = Request(
-            source_ip="10.255.255.254",
+            source_ip=LOAD_BALANCER,
             port=server.port,
-            host=side.host.replace("*", "some"),
+            host=side.name,
             method=method,
-            path=path,
+            path=sample.path,
+            headers=dict(sample.headers),
         )
-        requirement, service = _asked(side.revision, server, route, request, space)
-        if requirement.level > best.level:
-            best, reached = requirement, service
-    return best, reached
+        answer = requirement(side.revision, server, route, request, space)
+        if answer[0].level > best[0].level:
+            best = answer
+    return best
 
 
-def _asked(
-    revision: Ingress, server: Server, route: HttpRoute, request: Request, space: Space
-) -> tuple[Requirement, str]:
-    destinations = [d for d in route.destinations() if d[3] > 0]
-    service = listed(dict.fromkeys(f"{d[1]}" for d in destinations))
-    if route.route.get("redirect") or route.route.get("directResponse"):
-        answer = "redirect" if route.route.get("redirect") else "direct response"
-        return Requirement(Level.OPEN, f"{answer} without a token"), f"({answer})"
-    tokens = space.axis(TOKEN)
-    assert tokens is not None
-    addresses = _addresses(revision.guard(server.workload))
-    refused_by = ""
-    for place, address in addresses:
-        passing: list[Token | None] = []
-        for alike in tokens.classes:
-            asked = replace(request, remote_ip=address, token=alike[0])
-            refusal = _refusal(revision, server, route, destinations, asked)
-            if refusal is None:
-                passing += alike
-            elif not refused_by:
-                refused_by = refusal
-        if passing:
-            return _described(passing, place, refused_by), service
-    return Requirement(Level.REFUSED, "refused", refused_by), service
-
-
-def _described(passing: list[Token | None], place: str, refused_by: str) -> Requirement:
-    where = f", only from {place}" if place else ""
-    if None in passing:
-        level = Level.CERTAIN_ADDRESSES if place else Level.OPEN
-        return Requirement(level, f"without a token{where}")
-    if any(set(t.claims) <= {"iss", "sub", "aud"} for t in passing if t is not None):
-        level = Level.CERTAIN_ADDRESSES if place else Level.ANY_TOKEN
-        return Requirement(level, f"any valid token{where}", refused_by)
-    level = Level.CERTAIN_ADDRESSES if place else Level.CERTAIN_TOKENS
-    return Requirement(level, f"{tokens_text(passing).removeprefix('with ')}{where}", refused_by)
-
-
-def _addresses(guard: Guard) -> list[tuple[str, str]]:
-    """(name, client address): first one that no list names, then one of each list named."""
-    blocks: dict[str, Condition] = {}
-    for policy in guard.http_policies:
-        for rule in policy.rules:
-            for condition in rule.conditions():
-                if condition.dimension == REMOTE_IP:
-                    blocks.update((value, condition) for value in condition.values)
-    ordinary = next(
-        a
-        for a in ("192.0.2.7", "100.64.9.9", "10.250.9.9", "2001:db8::7")
-        if not any(ip_block(value)(a) for value in blocks)
-    )
-    inside = [(value, value.split("/")[0]) for value in blocks]
-    return [("", ordinary), *inside]
-
-
-def _refusal(
-    revision: Ingress,
-    server: Server,
-    route: HttpRoute,
-    destinations: Sequence[tuple[str, str, int | None, int]],
-    request: Request,
-) -> str | None:
-    """Who refuses the request on its way, None if nobody does."""
-    gateway = revision.guard(server.workload)
-    decision = gateway.decide(request)
-    if decision.outcome is Outcome.DENY:
-        return decision.by
-    passed = _passed_on(gateway, request)
-    principal = principal_of(
-        server.workload.namespace,
-        server.workload.service_account,
-        revision.objects.mesh.trust_domain,
-    )
-    refusals = []
-    for namespace, service, port, _ in destinations:
-        workloads = revision.behind(namespace, service)
-        if not workloads:
-            return None
-        for workload in workloads:
-            inner = replace(
-                passed,
-                peer=principal if workload.proxied else None,
-                port=revision.target_port(namespace, service, port),
-                path=route.rewritten(passed.path),
-            )
-            decision = revision.guard(workload).decide(inner)
-            if decision.outcome is not Outcome.DENY:
-                return None
-            refusals.append(decision.by)
-    return refusals[0] if refusals else None
-
-
-def _passed_on(gateway: Guard, request: Request) -> Request:
-    """The request as it leaves the gateway: path normalized, token and claim headers as said."""
-    path = normalize(request.path, gateway.objects.mesh.path_normalization)
-    try:
-        seen = authenticate(request, gateway.jwt_rules)
-    except RefusedToken:  # the gateway has refused it already
-        return request
-    kept = request.token
-    if seen.token is not None and not any(
-        rule.forwarded for rule in gateway.jwt_rules if rule.accepts(seen.token)
-    ):
-        kept = None
-    return replace(request, path=path, headers=seen.headers, token=kept)
+def _streams(sides: Sequence[HostIngress]) -> Iterator[_Row]:
+    """One row for each port at which connections without HTTP are taken."""
+    answers: list[dict[str, _Answer]] = []
+    for side in sides:
+        found: dict[str, _Answer] = {}
+        for server, route in side.streams:
+            label = f"{route.protocol.upper()} port {server.number}"
+            request = Request(source_ip=LOAD_BALANCER, port=server.port, sni=side.name, http=False)
+            answer = requirement(side.revision, server, route, request, None)
+            if answer[0].level > found.get(label, (UNROUTED, ()))[0].level:
+                found[label] = answer
+        answers.append(found)
+    for label in dict.fromkeys((*answers[0], *answers[1])):
+        old, new = (found.get(label, (UNROUTED, ())) for found in answers)
+        yield _Row(label, (), old, new)

@@ -11,6 +11,7 @@ import yaml
 
 from model.invalid import InvalidInput
 from semantics.paths import NORMALIZATIONS, Normalization
+from semantics.pods import injection_asked, is_made, makes_pods, pod_template
 
 Object = Mapping[str, Any]
 
@@ -20,10 +21,9 @@ OTHER_NAMESPACE = "some-other"
 _POLICIES = ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication")
 _GROUPS = {"Gateway": "networking.istio.io", "Service": ""}
 """Kinds whose names other groups have too, and the group that is meant."""
-POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout"}
 _Place = tuple[str, tuple[str, str] | None]
 _HTTP = {"http", "http2", "https", "grpc", "grpc-web", "h2c", "kubernetes.io/h2c"}
-_HTTP_SERVERS = {"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"}
+HTTP_SERVERS = {"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"}
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,10 @@ class MeshObjects:
         what only a policy's selector names, likewise: an application deployed by someone else.
         """
         found = _Workloads()
-        for kind in POD_TEMPLATES:
-            for item in self.of(kind):
-                found.add(self._from_template(item))
+        for kind in sorted(self.by_kind):
+            for item in self.by_kind[kind]:
+                if makes_pods(item) and not is_made(item):
+                    found.add(self._from_template(item))
         for service in self.of("Service"):
             selector = _spec(service).get("selector")
             if selector and not found.selected(namespace_of(service), selector):
@@ -135,7 +136,7 @@ class MeshObjects:
     def _governed_namespaces(self) -> list[str]:
         """Namespaces whose pods get a proxy, and one that stands for all that are not named."""
         named = {namespace for kind in _POLICIES for namespace in map(namespace_of, self.of(kind))}
-        named = {n for n in named | set(self._namespaces) if self._injected(n, {}, {})}
+        named = {n for n in named | set(self._namespaces) if self._injected(n, None)}
         return sorted((named | {OTHER_NAMESPACE}) - {self.mesh.root_namespace})
 
     def _implied_gateway(self, gateway: Object, selector: Mapping[str, str]) -> Workload:
@@ -196,7 +197,7 @@ class MeshObjects:
         return tuple(_spec(gateway).get("selector") or {} for gateway in self.of("Gateway"))
 
     def _from_template(self, item: Object) -> Workload:
-        template = _spec(item).get("template") or {}
+        template = pod_template(item)[1]
         metadata = template.get("metadata") or {}
         labels = {str(k): str(v) for k, v in (metadata.get("labels") or {}).items()}
         pod = template.get("spec") or {}
@@ -213,7 +214,8 @@ class MeshObjects:
             service_account=pod.get("serviceAccountName") or "default",
             ports=self._ports(namespace, labels, containers),
             gateway=any(_subset(selector, labels) for selector in self._gateway_selectors),
-            proxied=self._injected(namespace, labels, metadata.get("annotations") or {}),
+            proxied=not pod.get("hostNetwork")
+            and self._injected(namespace, injection_asked(template)),
         )
 
     def _implied(self, namespace: str, name: str, labels: Mapping[str, str]) -> Workload:
@@ -227,7 +229,7 @@ class MeshObjects:
             service_account=own or labels.get("app") or name,
             ports=self._ports(namespace, labels, {}),
             gateway=any(_subset(selector, labels) for selector in self._gateway_selectors),
-            proxied=self._injected(namespace, labels, {}),
+            proxied=self._injected(namespace, injection_asked({"metadata": {"labels": labels}})),
         )
 
     def _ports(
@@ -253,22 +255,19 @@ class MeshObjects:
                 continue
             for server in _spec(gateway).get("servers") or ():
                 if server.get("port", {}).get("number") == port.get("port"):
-                    return str(server["port"].get("protocol", "")).upper() in _HTTP_SERVERS
+                    return str(server["port"].get("protocol", "")).upper() in HTTP_SERVERS
         protocol = str(port.get("appProtocol") or str(port.get("name") or "").split("-")[0]).lower()
         return protocol in _HTTP
 
-    def _injected(
-        self, namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str]
-    ) -> bool:
+    def _injected(self, namespace: str, asked: bool | None) -> bool:
         """Whether istiod's webhook adds a proxy; a namespace that is not in the set counts as in."""
-        asked = labels.get("sidecar.istio.io/inject") or annotations.get("sidecar.istio.io/inject")
         if namespace not in self._namespaces:
-            return asked != "false"
+            return asked is not False
         of_namespace = self._namespaces[namespace]
-        if of_namespace.get("istio-injection") == "disabled" or asked == "false":
+        if of_namespace.get("istio-injection") == "disabled" or asked is False:
             return False
         on = of_namespace.get("istio-injection") == "enabled" or "istio.io/rev" in of_namespace
-        return on or asked == "true"
+        return on or asked is True
 
 
 def applies(policy: Object, workload: Workload) -> bool:

@@ -18,13 +18,14 @@ from policies.policy import (
 )
 from policies.routing import protocol_of
 from policies.stack import Stack
-from policies.workloads import PODS, containers, injection_asked, pod_template
+from policies.workloads import PODS, containers
+from semantics.pods import INJECT, injection_asked, pod_template
 
-_INJECTION = "https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/"
+INJECTION = "https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/"
 _ANNOTATIONS = "https://istio.io/latest/docs/reference/config/annotations/"
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"
 _TRAFFIC = "traffic.sidecar.istio.io/"
-_INJECT, _TEMPLATES = "sidecar.istio.io/inject", "inject.istio.io/templates"
+_TEMPLATES = "inject.istio.io/templates"
 _INTERCEPTING = ("REDIRECT", "TPROXY")
 _REPLACING = {
     "sidecar.istio.io/bootstrapOverride": "the proxy's bootstrap",
@@ -59,7 +60,7 @@ _PROTOCOLS = {
     "no proxy (sidecar.istio.io/inject), uses the host's network, where no proxy is injected, or "
     "asks for another template than the sidecar's, which need not redirect anything.",
     remedy="Remove the label, annotation or hostNetwork; move what can't have a proxy elsewhere.",
-    url=_INJECTION,
+    url=INJECTION,
 )
 def pod_injected(stack: Stack, _: Config) -> Iterator[Finding]:
     """Looks at pod templates in injected namespaces."""
@@ -69,8 +70,8 @@ def pod_injected(stack: Stack, _: Config) -> Iterator[Finding]:
         base, template = pod_template(item)
         metadata = template.get("metadata") or {}
         if injection_asked(template) is False:
-            in_label = _INJECT in (metadata.get("labels") or {})
-            path = f"{base}metadata.{'labels' if in_label else 'annotations'}[{_INJECT}]"
+            in_label = INJECT in (metadata.get("labels") or {})
+            path = f"{base}metadata.{'labels' if in_label else 'annotations'}[{INJECT}]"
             yield Finding(item, path, "the pod gets no proxy")
         if (template.get("spec") or {}).get("hostNetwork"):
             yield Finding(item, f"{base}spec.hostNetwork", "the pod gets no proxy")

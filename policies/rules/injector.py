@@ -18,7 +18,8 @@ from policies.policy import (
     stack_policy,
 )
 from policies.stack import Stack
-from policies.workloads import PODS, pod_template
+from policies.workloads import PODS
+from semantics.pods import pod_template
 
 _INJECTION = "https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/"
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"

@@ -19,7 +19,8 @@ from policies.policy import (
 )
 from policies.routing import protocol_of, traffic_policies
 from policies.stack import Stack, selector_of
-from policies.workloads import PODS, pod_template
+from policies.workloads import PODS
+from semantics.pods import pod_template
 
 _MESH_CONFIG = "https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/"
 _SIDECAR = "https://istio.io/latest/docs/reference/config/networking/sidecar/"

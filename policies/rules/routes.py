@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from policies.access_rules import allows, any_covers, clauses
-from policies.delegates import merged
 from policies.policy import (
     Config,
     Enforcement,
@@ -33,6 +32,7 @@ from policies.routing import (
     uri_of,
 )
 from policies.stack import Stack
+from semantics.delegates import merged
 
 _VIRTUAL_SERVICE = "https://istio.io/latest/docs/reference/config/networking/virtual-service/"
 _ANALYSIS = "https://istio.io/latest/docs/reference/config/analysis/"

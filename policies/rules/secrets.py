@@ -8,7 +8,8 @@ from typing import Any
 
 from policies.mesh_config import RELEASE_KINDS
 from policies.policy import Config, Finding, Object, Severity, object_policy
-from policies.workloads import PODS, containers, makes_pods
+from policies.workloads import PODS, containers
+from semantics.pods import makes_pods
 
 _LAST_WORDS = {"password", "passwd", "passphrase", "pwd", "pass", "token", "requirepass"}
 _ENDINGS = (

@@ -16,7 +16,8 @@ from policies.policy import (
     stack_policy,
 )
 from policies.stack import Stack
-from policies.workloads import PODS, containers, pod_template
+from policies.workloads import PODS, containers
+from semantics.pods import pod_template
 
 _MESH_CONFIG = "https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/"
 _WEAK_SUITES = ("RC4", "3DES", "CBC3", "NULL", "EXPORT", "MD5", "AES128-SHA", "AES256-SHA")

@@ -18,7 +18,8 @@ from policies.kinds import NOT_EXPORTED, RESOURCES
 from policies.policy import Enforcement, Object, Policy, Severity
 from policies.run import check
 from policies.stack import Stack
-from policies.workloads import POD_TEMPLATES, PODS
+from policies.workloads import PODS
+from semantics.pods import POD_TEMPLATES
 
 every_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda p: p.id)
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from manifests import read
-from policies.delegates import merged, narrowed
 from policies.routing import every_route, public_routes
 from policies.stack import Stack
+from semantics.delegates import merged, narrowed
 from tests.policies.variants import SOUND, reported
 
 TO_ORDERS = {"destination": {"host": "orders", "subset": "v1", "port": {"number": 80}}}

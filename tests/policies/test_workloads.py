@@ -8,7 +8,8 @@ import pytest
 
 from policies.policy import Object
 from policies.stack import Stack
-from policies.workloads import PODS, pod_template
+from policies.workloads import PODS
+from semantics.pods import pod_template
 from tests.policies.variants import reported
 
 KINDS = {

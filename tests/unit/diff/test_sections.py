@@ -238,6 +238,30 @@ ROUTES: dict[str, tuple[list[Any], list[Any], tuple[str, str | None, str | None]
         ("goes to", "web", "other:80"),
         NEUTRAL,
     ),
+    "a header that clients may bring again": (
+        [_virtual_service(headers={"request": {"remove": ["x-tenant-id", "x-debug"]}})],
+        [_virtual_service(headers={"request": {"remove": ["x-debug"]}})],
+        ("headers.request.remove", "x-tenant-id, x-debug", "x-debug"),
+        WEAKER,
+    ),
+    "a header more that is removed": (
+        [_virtual_service()],
+        [_virtual_service(headers={"request": {"remove": ["x-debug"]}})],
+        ("headers.request.remove", None, "x-debug"),
+        STRICTER,
+    ),
+    "a header that is no longer overwritten": (
+        [_virtual_service(headers={"request": {"set": {"x-role": "guest"}}})],
+        [_virtual_service()],
+        ("headers.request.set.x-role", "guest", None),
+        WEAKER,
+    ),
+    "a header that is overwritten": (
+        [_virtual_service()],
+        [_virtual_service(headers={"request": {"set": {"x-role": "guest"}}})],
+        ("headers.request.set.x-role", None, "guest"),
+        NEUTRAL,
+    ),
     "CORS origins": (
         [_virtual_service(corsPolicy={"allowOrigins": [{"exact": "https://a"}]})],
         [

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semantics.exposure import Level, compare, table
+from semantics.exposure import compare, table
 from semantics.objects import MeshObjects
+from semantics.requirements import Level
 from tests.unit.semantics.generated import generate
 from tests.unit.semantics.mesh_objects import APPS, ROOT, item, operation, policy, source
 from tests.unit.semantics.test_access import DENY_ALL, service
