@@ -11,7 +11,7 @@ import yaml
 from diff import access, mutual_tls, protection, rate_limits, routing, telemetry, wellformed
 from diff.changes import Diff, KindCount, ObjectChange, Status
 from diff.facts import Object
-from diff.redaction import redacted
+from diff.redaction import declared, redacted
 from semantics import exposure
 from semantics.objects import MeshObjects
 
@@ -71,7 +71,7 @@ def _keyed(objects: Iterable[Object]) -> dict[Key, Object]:
             str(metadata.get("namespace", "")),
             str(metadata.get("name", "")),
         )
-        found[key] = item
+        found[key] = declared(item)
     return found
 
 

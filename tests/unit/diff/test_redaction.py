@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -9,10 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import render
 from diff.as_json import as_json
 from diff.compare import diff_objects
 from diff.markdown import markdown
-from diff.redaction import AFTER, BEFORE, SAME, redacted
+from diff.redaction import AFTER, BEFORE, LAST_APPLIED, SAME, declared, redacted
 from tests.unit.semantics.mesh_objects import item
 
 SECRET = "hunter2-hunter2"
@@ -58,12 +61,117 @@ HOLDERS: dict[str, Any] = {
 }
 
 
+def _b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _jwt(secret: str) -> str:
+    parts = ({"alg": "RS256", "typ": "JWT"}, {"sub": secret})
+    return ".".join(_b64(json.dumps(p)).rstrip("=") for p in parts) + "." + "s" * 20
+
+
+def _filter(**value: Any) -> dict[str, Any]:
+    return _object("EnvoyFilter", spec={"configPatches": [{"patch": {"value": value}}]})
+
+
+def _container(**fields: Any) -> dict[str, Any]:
+    return _object("Deployment", spec={"template": {"spec": {"containers": [fields]}}})
+
+
+def _file(text: str) -> dict[str, Any]:
+    return _object(data={"file": text})
+
+
+HOLDERS |= {
+    "a Secret's annotations": lambda s: {
+        **_object("Secret"),
+        "metadata": {"name": "x", "namespace": "n", "annotations": {"note": s}},
+    },
+    "a Secret among Helm's objects": lambda s: _object(
+        values={"extraObjects": [{"kind": "Secret", "data": {"a": s}, "metadata": {"name": "x"}}]}
+    ),
+    "text below a secret's name": lambda s: _filter(
+        token_secret={"nested": {"inline_string": s}}, hmac_secret={"inlineBytes": s}
+    ),
+    "a private key of a listener": lambda s: _filter(
+        tls_certificates=[{"private_key": {"inline_string": s}}]
+    ),
+    "a header that Envoy adds": lambda s: _filter(
+        request_headers_to_add=[{"header": {"key": "Authorization", "value": s}}]
+    ),
+    "a header that Envoy compares": lambda s: _filter(
+        headers=[
+            {"name": "x-api-key", "string_match": {"exact": s}},
+            {"name": "x-api-key", "exact_match": s},
+        ]
+    ),
+    "a descriptor that is a key": lambda s: _filter(
+        actions=[{"generic_key": {"descriptor_key": "api_key", "descriptor_value": s}}]
+    ),
+    "a cookie of a session": lambda s: _object(
+        spec={"headers": {"request": {"set": {"cookie": f"theme=dark; session={s}; a=b"}}}}
+    ),
+    "Redis' own file": lambda s: _file(f"port 6379\nrequirepass {s}\nappendonly no\n"),
+    "Redis' replica": lambda s: _file(f"masterauth {s}\n"),
+    "a user of Redis": lambda s: _file(f"user reader on >{s} ~* +@read\n"),
+    "an argument after its option": lambda s: _container(args=["--port", "1", "--password", s]),
+    "an option of Redis": lambda s: _container(command=["redis-server", "--requirepass", s]),
+    "a letter of redis-cli": lambda s: _container(command=["redis-cli", "-a", s, "ping"]),
+    "an option with its value": lambda s: _container(args=[f"--api-key={s}"]),
+    "a line for the shell": lambda s: _container(
+        command=["sh", "-c", f"exec redis-server --requirepass {s} --port 1"]
+    ),
+    "another line for the shell": lambda s: _container(
+        command=["sh", "-c", f"redis-cli -h redis -a {s} ping"]
+    ),
+    "a token by its looks": lambda s: _container(env=[{"name": "UPSTREAM", "value": _jwt(s)}]),
+    "a value by its prefix": lambda s: _container(
+        env=[{"name": "UPSTREAM", "value": f"sk-{s}-{s}"}]
+    ),
+    "credentials of a registry": lambda s: _file(
+        json.dumps({"auths": {"r.example": {"username": "u", "auth": s}}})
+    ),
+    "a registry's file by its name": lambda s: _object(data={".dockerconfigjson": s}),
+    "Redis' password in a chart": lambda s: _object(values={"redis": {"auth": s}}),
+    "a chart's value with dots": lambda s: _object(
+        spec={"set": [{"name": "redis.auth.password", "value": s}]}
+    ),
+    "an address with signs in the password": lambda s: _file(f"redis://me:{s}:a@b@redis:6379/0"),
+    "an address without a user": lambda s: _file(f"url=redis://:{s}@redis:6379"),
+    "an address that is a token": lambda s: _file(f"https://{s}{s}@git.example/x.git"),
+    "a block of YAML": lambda s: _file(f"password: |\n  {s}\nport: 1\n"),
+    "a password of several words": lambda s: _file(f'password = "{s} and more {s}"'),
+    "JSON within JSON": lambda s: _file(json.dumps(json.dumps({"client_secret": s}))),
+    "a parameter of an address": lambda s: _file(f"https://a.example/x?a=1&access_token={s}&b=2"),
+    "basic credentials": lambda s: _file(f"authorization: Basic {_b64(s)}"),
+    "a private key cut off": lambda s: _file(f"-----BEGIN PRIVATE KEY-----\n{s}\n"),
+    "an encoded private key": lambda s: _file(
+        _b64(f"-----BEGIN RSA PRIVATE KEY-----\n{s}\n-----END RSA PRIVATE KEY-----\n")
+    ),
+    "a hook of a chat": lambda s: _file(f"https://hooks.slack.com/services/T1/B2/{s}".replace("-", "/")),
+    "a login file": lambda s: _file(f"machine a.example login me password {s}"),
+}  # fmt: skip
+
+
 def _shown(value: Any) -> str:
-    return yaml.safe_dump(value)
+    return yaml.safe_dump(value, width=10**6)
 
 
 def _plain(name: str, secret: str) -> str:
-    return str(int.from_bytes(secret.encode())) if "number" in name else secret
+    """What of a secret would be seen where it is written otherwise."""
+    written: dict[str, Any] = {
+        "a password that is a number": lambda: str(int.from_bytes(secret.encode())),
+        "a token by its looks": lambda: _b64(json.dumps({"sub": secret})).rstrip("="),
+        "basic credentials": lambda: _b64(secret),
+        "an encoded private key": lambda: _b64(f"-----BEGIN RSA PRIVATE KEY-----\n{secret}")[38:48],
+        "a hook of a chat": lambda: secret.replace("-", "/"),
+    }
+    return str(written[name]()) if name in written else secret
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_what_holds_a_secret_would_show_it(name: str) -> None:
+    assert _plain(name, SECRET) in _shown(HOLDERS[name](SECRET)).replace("\n", "")
 
 
 @pytest.mark.parametrize("name", HOLDERS)
@@ -122,6 +230,7 @@ def test_no_section_shows_a_secret_either(form: Any) -> None:
         {"forwardOriginalToken": True},
         {"token_bucket": {"max_tokens": 10, "tokens_per_fill": 5}},
         {"maxTokens": 100},
+        {"name": "x-token-count", "value": "int(response.headers['x'])"},
         {"key": "request.auth.claims[role]", "values": ["admin"]},
         {
             "env": [
@@ -131,11 +240,66 @@ def test_no_section_shows_a_secret_either(form: Any) -> None:
         {"log": {"token_count": "%DYNAMIC_METADATA(a:b)%"}},
         {"password": "${REDIS_PASSWORD}"},
         {"jwksUri": "https://identity.example/.well-known/jwks.json"},
+        {"imagePullSecrets": [{"name": "registry"}], "automountServiceAccountToken": False},
+        {"fromHeaders": [{"name": "authorization", "prefix": "Bearer "}]},
+        {"volumes": [{"name": "a", "secret": {"secretName": "tls"}}]},
+        {"corsPolicy": {"allowHeaders": ["authorization", "x-api-key"]}},
+        {"actions": [{"request_headers": {"header_name": "authorization", "descriptor_key": "a"}}]},
+        {"descriptors": [{"key": "path", "value": "/x"}]},
+        {"headers": {"cookie": {"regex": "^(.*?;)?\\s*(ab-group=b)(;.*)?$"}}},
+        {"tls_certificate_sds_secret_configs": [{"name": "kubernetes://tls", "sds_config": {}}]},
+        {"env": [{"name": "REDIS_PASSWORD", "value": "$(REDIS_PASSWORD)"}]},
+        {"args": ["--requirepass", "$(REDIS_PASSWORD)", "--port", "6379"]},
+        {"command": ["sh", "-c", 'redis-server --requirepass "$REDIS_PASSWORD"']},
+        {"url": "redis://redis:6379/0", "mail": "mailto:team@example.com"},
+        {"text": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"},
+        {"lua": "local t = request_handle:headers():get('authorization')"},
     ],
 )
 def test_what_is_no_secret_stays(value: dict[str, Any]) -> None:
     item = _object(spec=value)
     assert redacted(item, item) == (item, item)
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+def test_of_our_own_stacks_everything_can_be_read(stack: str) -> None:
+    """They hold no secret: those of a deployment are made there."""
+    for each in render.objects(stack):
+        assert redacted(each, each) == (each, each)
+
+
+def test_what_the_cluster_writes_is_no_change() -> None:
+    written = {
+        "annotations": {LAST_APPLIED: json.dumps(_object("Secret", data={"a": SECRET}))},
+        "managedFields": [{"manager": "kubectl"}],
+        "resourceVersion": "7",
+        "generation": 3,
+        "uid": "1",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    plain = _object(spec={"a": 1})
+    live = {**plain, "metadata": {**plain["metadata"], **written}, "status": {"ready": True}}
+    assert declared(live) == plain
+    assert declared(plain) is plain
+    assert diff_objects([live], [plain]).empty
+    noted = {**plain, "metadata": {**plain["metadata"], "annotations": {"a": "b"}}}
+    live["metadata"]["annotations"]["a"] = "b"
+    assert declared(live) == noted
+    shown = as_json(diff_objects([], [live]))
+    assert SECRET not in shown
+    assert "resourceVersion" not in shown
+
+
+def test_a_long_text_takes_no_longer_than_it_is_long() -> None:
+    """Patterns that try every length at every place would take minutes."""
+    for text in (
+        "a" * 200_000,
+        "a-" * 100_000,
+        "token" * 40_000,
+        "x://" * 50_000,
+        " user" * 40_000,
+    ):
+        assert isinstance(redacted(_file(text), None)[0], dict)
 
 
 @given(
