@@ -70,6 +70,10 @@ class Facts:
         """An address that no other run's clients have, of carriers' networks (RFC 6598)."""
         return f"100.{64 + self.run % 64}.{self.run // 64 % 256}.{number}"
 
+    def flooding(self, number: int, neighbour: int = 0) -> str:
+        """The address of a client that asks too much, or of a neighbour in its network of four."""
+        return self.client(128 + 4 * number + neighbour)
+
     def many_clients(self, index: int) -> str:
         """The address of one of many clients, of whom none asks so much that a limit is met."""
         return f"198.51.100.{index % 250 + 1}"

@@ -58,7 +58,7 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "Requests of one client address beyond `rateLimits.perAddress` are answered with 429 by the"
         " gateway before their token is looked at, and reach no service.",
         DOCUMENT,
-        flood(facts.client(1)),
+        flood(facts.flooding(1)),
         refilled(allowance, slice(None)),
         watch=refused_at_gateway,
     )
@@ -67,19 +67,22 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "The address counted is the client's behind the trusted proxies; what a client writes into"
         " X-Forwarded-For itself changes nothing.",
         DOCUMENT,
-        flood(*(f"192.0.2.{index}, {facts.client(2)}" for index in range(100))),
+        flood(*(f"192.0.2.{index}, {facts.flooding(2)}" for index in range(100))),
         refilled(allowance, slice(None)),
     )
     others = tuple(
-        Call(CLIENT, asked(facts, f"198.18.1.{index}"), Expect((401,)))
-        for index in range(25)
+        Call(CLIENT, asked(facts, other), Expect((401,)))
+        for other in (
+            *(facts.flooding(3, neighbour) for neighbour in (1, 2, 3)),
+            *(f"198.18.1.{index}" for index in range(25)),
+        )
         for _ in range(2)
     )
     yield Contract(
         "flood.others",
         "Requests of other addresses are not affected.",
         DOCUMENT,
-        (*flood(facts.client(3)), *others),
+        (*flood(facts.flooding(3)), *others),
         refilled(allowance, slice(0, many)),
     )
     yield Contract(
@@ -95,7 +98,7 @@ def _flood(facts: Facts) -> Iterator[Contract]:
         "The 429 carries `retry-after`, `x-ratelimit-limit`, `x-ratelimit-remaining` and"
         " `x-ratelimit-reset`.",
         DOCUMENT,
-        flood(facts.client(4), expect=replace(_MAYBE, headers=secure)),
+        flood(facts.flooding(4), expect=replace(_MAYBE, headers=secure)),
         _told(allowance),
     )
 
@@ -121,13 +124,13 @@ def _apart(facts: Facts) -> Iterator[Contract]:
         "WebSockets and gRPC calls are counted like requests, on their hosts.",
         DOCUMENT,
         tuple(
-            bad(way, facts.client(5 + number))
+            bad(way, facts.flooding(5 + number))
             for number, way in enumerate(ways)
             for _ in range(beyond)
         ),
         both(*(refilled(allowance, slice(n * beyond, (n + 1) * beyond)) for n in range(len(ways)))),
     )
-    client = facts.client(7)
+    client = facts.flooding(7)
     many = allowance.requests * _TIMES
     elsewhere = (
         *(Call(CLIENT, _at(asked(facts, client), 1), UNAUTHENTICATED) for _ in range(20)),

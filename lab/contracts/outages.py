@@ -92,7 +92,7 @@ def _open(facts: Facts) -> Iterator[Call]:
 
 def _flood(facts: Facts, name: str, away: Arrangement) -> Contract:
     allowance = facts.settings.rate_limits.per_address
-    client = facts.client(20 if away is _without_redis else 21)
+    client = facts.flooding(8 if away is _without_redis else 9)
     return Contract(
         f"outage.flood.{name}",
         "The flood limit goes on working; it needs neither.",

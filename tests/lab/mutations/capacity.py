@@ -136,6 +136,8 @@ MUTATIONS = (
         "a request is repeated at the instance that failed",
         ("retry.elsewhere",),
         _same_instance,
+        # Without the hash any repetition may meet another instance.
+        apart_from=("balance.another-header",),
     ),
     Mutation(
         "balance.one-for-all",

@@ -94,7 +94,7 @@ MUTATIONS = (
     Mutation(
         "flood.by-network",
         "four neighbouring IPv4 clients are counted as one",
-        ("flood.forged", "flood.others"),
+        ("flood.others",),
         _mask("v4_prefix_mask_len", 30),
     ),
     Mutation(

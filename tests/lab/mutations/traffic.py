@@ -135,7 +135,7 @@ MUTATIONS = (
     Mutation(
         "route.grpc-misspelt",
         "the name of a gRPC service is misspelt in its route",
-        ("route.grpc",),
+        ("route.grpc", "tenant.claims-grpc"),
         _misspelt,
     ),
     Mutation(
