@@ -17,11 +17,13 @@ from diff.compare import diff_objects
 from diff.markdown import markdown
 from diff.revisions import NoSuchStack, NotRendered, checkout, rendered, resolve
 from diff.terminal import render
-from manifests import read
+from manifests import scan
 from model.invalid import InvalidInput
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANGED, WRONG_USAGE = 1, 2
+NAMED = 10
+"""How many files that hold no objects are named."""
 
 
 class Format(StrEnum):
@@ -68,12 +70,17 @@ def diff(
 
     Exit codes: 0, or with `--exit-code` 1 where something changes; 2 for wrong usage.
     """
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        _wrong(f"--out {out}: {'a directory' if out.is_dir() else 'its directory is not there'}")
     try:
         compared, name = _compared(stack, base, from_directory, to_directory)
     except (NotRendered, InvalidInput) as error:
         _wrong(str(error))
     form = Format.JSON if as_json_too else output
-    _write(compared, form, name, out, artifact, objects=not summary_only)
+    try:
+        _write(compared, form, name, out, artifact, objects=not summary_only)
+    except OSError as error:
+        _wrong(f"--out {out}: {error.strerror}")
     if exit_code and not compared.empty:
         raise typer.Exit(CHANGED)
 
@@ -82,10 +89,25 @@ def _compared(
     stack: str | None, base: str | None, from_directory: Path | None, to_directory: Path | None
 ) -> tuple[Diff, str]:
     if from_directory is not None and to_directory is not None and not (stack or base):
-        return diff_objects(read([from_directory]), read([to_directory])), to_directory.name
+        return _of_directories(from_directory, to_directory), to_directory.resolve().name
     if stack is not None and base is not None and not (from_directory or to_directory):
         return _of_stack(stack, base), stack
     return _wrong("give either --stack and --base, or --from and --to")
+
+
+def _of_directories(old: Path, new: Path) -> Diff:
+    found = {option: scan([path]) for option, path in (("--from", old), ("--to", new))}
+    for (option, each), path in zip(found.items(), (old, new), strict=True):
+        if not each.objects:
+            raise InvalidInput(f"{option} {path}: no file there holds a Kubernetes object")
+    notes = [
+        f"{option}: {skipped.file} is left out: {skipped.reason}."
+        for option, each in found.items()
+        for skipped in each.skipped
+    ]
+    if len(notes) > NAMED:
+        notes[NAMED:] = [f"{len(notes) - NAMED} more files hold no objects."]
+    return diff_objects(found["--from"].objects, found["--to"].objects, notes=notes)
 
 
 def _of_stack(stack: str, base: str) -> Diff:
@@ -96,13 +118,19 @@ def _of_stack(stack: str, base: str) -> Diff:
     with checkout(ROOT, commit) as tree, ThreadPoolExecutor(2) as pool:
         now = pool.submit(rendered, ROOT, stack)
         then = pool.submit(rendered, tree, stack)
-        old: list[dict[str, Any]]
-        try:
-            old = then.result()
-        except NoSuchStack:
-            old = []
-            notes.append(f"{base} ({commit[:12]}) has no stack {stack}: everything is new.")
-        new = now.result()
+        sides: list[list[dict[str, Any]]] = []
+        missing: list[NoSuchStack] = []
+        for revision, run in ((f"{base} ({commit[:12]})", then), ("The working tree", now)):
+            try:
+                sides.append(run.result())
+            except NoSuchStack as error:
+                sides.append([])
+                missing.append(error)
+                all_of_it = "new" if run is then else "gone"
+                notes.append(f"{revision} has no stack {stack}: everything is {all_of_it}.")
+        if len(missing) == len(sides):
+            raise missing[-1]
+    old, new = sides
     return diff_objects(old, new, notes=notes)
 
 

@@ -100,6 +100,13 @@ def test_exit_code_is_one_only_where_asked_and_changed(
             ["--from", "no-such-directory", "--to", "."],
             "no-such-directory: no such file or directory",
         ),
+        (["--stack", "no-such-stack", "--base", "HEAD"], "Pulumi.no-such-stack.yaml: no such file"),
+        (["--from", "docs/images", "--to", "."], "--from docs/images: no file there holds a"),
+        (["--from", ".", "--to", ".", "--out", "docs"], "--out docs: a directory"),
+        (
+            ["--from", ".", "--to", ".", "--out", "none/x"],
+            "--out none/x: its directory is not there",
+        ),
     ],
 )
 def test_wrong_usage_is_exit_2_and_one_line(
@@ -114,9 +121,18 @@ def test_wrong_usage_is_exit_2_and_one_line(
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("broken.yaml", "a: [", "broken.yaml is not YAML"),
-        ("other.yaml", "a: 1", "other.yaml, document 1 is no Kubernetes object"),
-        ("broken.json", "{", "broken.json can't be read"),
+        ("broken.yaml", "apiVersion: v1\nkind: Service\nspec: [", "broken.yaml is not YAML"),
+        (
+            "mixed.yaml",
+            "a: 1\n---\nkind: K\napiVersion: v1\nmetadata: {name: n}",
+            "document 1 is no",
+        ),
+        (
+            "wrong.yaml",
+            "kind: Gateway\napiVersion: networking.istio.io/v1\n"
+            "metadata: {name: g}\nspec: {servers: all}",
+            "Gateway g: spec.servers is text",
+        ),
     ],
 )
 def test_files_that_can_not_be_read_are_named(
@@ -126,6 +142,25 @@ def test_files_that_can_not_be_read_are_named(
     done = RUNNER.invoke(app, directories)
     assert done.exit_code == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("values.yaml", "replicas: 1", "it holds no Kubernetes object"),
+        ("kustomization.yaml", "resources: [a.yaml]", "it holds no Kubernetes object"),
+        ("notes.json", "{", "it can't be read"),
+    ],
+)
+def test_files_of_other_tools_are_left_out_and_named(
+    app: typer.Typer, directories: list[str], tmp_path: Path, name: str, text: str, reason: str
+) -> None:
+    (tmp_path / "new" / name).write_text(text)
+    done = RUNNER.invoke(app, [*directories, "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.output)["notes"] == [
+        f"--to: {tmp_path / 'new' / name} is left out: {reason}."
+    ]
 
 
 def test_lists_and_several_documents_are_read(app: typer.Typer, tmp_path: Path) -> None:
@@ -198,6 +233,16 @@ def test_a_stack_the_base_does_not_have_is_all_new(
     found = json.loads(RUNNER.invoke(app, ["--stack", "new", "--base", "HEAD", "--json"]).output)
     assert "has no stack new: everything is new" in found["notes"][0]
     assert [each["status"] for each in found["objects"]] == ["added"]
+
+
+def test_a_stack_that_is_removed_is_all_gone(
+    app: typer.Typer, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.diff, "ROOT", repository)
+    (repository / "Pulumi.prod.yaml").unlink()
+    found = json.loads(RUNNER.invoke(app, ["--stack", "prod", "--base", "HEAD", "--json"]).output)
+    assert found["notes"] == ["The working tree has no stack prod: everything is gone."]
+    assert [each["status"] for each in found["objects"]] == ["removed"]
 
 
 def test_a_renderer_that_fails_is_told_with_what_it_said(repository: Path) -> None:
