@@ -17,6 +17,10 @@ _MARKS = {Effect.WEAKER: "🔴", Effect.STRICTER: "🟢", Effect.NEUTRAL: "⚪"}
 _SIGNS = {Status.ADDED: "added", Status.CHANGED: "changed", Status.REMOVED: "removed"}
 _LEAST_DANGEROUS_FIRST = (Effect.NEUTRAL, Effect.STRICTER, Effect.WEAKER)
 _LONGEST_CELL = 600
+_KINDS = 60
+"""How many rows the table of kinds has."""
+_NAMED = 12
+"""How many of what no section judges, and how many notes, are written out."""
 
 
 def marker(name: str) -> str:
@@ -52,8 +56,10 @@ def _head(diff: Diff, name: str) -> str:
         lines.append("No object changes.")
     else:
         lines.append(_summary(diff))
-    lines += ["", *(f"> {_escaped(note)}" for note in diff.notes), ""]
-    return "\n".join(lines)
+    notes = [f"> {_cut(note)}" for note in diff.notes[:_NAMED]]
+    if len(diff.notes) > _NAMED:
+        notes.append(f"> And {len(diff.notes) - _NAMED} more notes.")
+    return "\n".join([*lines, "", *notes, ""])
 
 
 def _summary(diff: Diff) -> str:
@@ -71,7 +77,10 @@ def _summary(diff: Diff) -> str:
     differ = f"{first} {total} object{'s differ' if total != 1 else ' differs'}."
     if not diff.unjudged:
         return differ
-    return f"{differ} Look at the objects of {_escaped(', '.join(diff.unjudged))}: not all of them is judged."
+    named = ", ".join(_cut(each) for each in diff.unjudged[:_NAMED])
+    if len(diff.unjudged) > _NAMED:
+        named += f" and {len(diff.unjudged) - _NAMED} more"
+    return f"{differ} Look at the objects of {named}: not all of them is judged."
 
 
 def _title(section: Section) -> str:
@@ -121,11 +130,17 @@ def _fitting(sections: Sequence[Section], room: int) -> tuple[str, str]:
 
 
 def _counts(diff: Diff) -> str:
-    rows = "\n".join(
-        f"| {_cell(c.kind)} | {c.added or '-'} | {c.changed or '-'} | {c.removed or '-'} |"
-        for c in diff.counts
-    )
-    return f"\n### Objects\n\n| kind | added | changed | removed |\n|---|---|---|---|\n{rows}\n"
+    rows = [_count(_cell(c.kind), c.added, c.changed, c.removed) for c in diff.counts[:_KINDS]]
+    if rest := diff.counts[_KINDS:]:
+        added, changed = sum(c.added for c in rest), sum(c.changed for c in rest)
+        removed = sum(c.removed for c in rest)
+        rows.append(_count(f"{len(rest)} more kinds", added, changed, removed))
+    titles = "| kind | added | changed | removed |\n|---|---|---|---|\n"
+    return f"\n### Objects\n\n{titles}{''.join(rows)}"
+
+
+def _count(kind: str, added: int, changed: int, removed: int) -> str:
+    return f"| {kind} | {added or '-'} | {changed or '-'} | {removed or '-'} |\n"
 
 
 def _objects(objects: Sequence[ObjectChange], room: int, elsewhere: str) -> str:
@@ -151,9 +166,12 @@ def _folded(objects: Sequence[ObjectChange]) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     """Text for a table's cell: nothing in it is read as Markdown, HTML or a mention."""
-    if len(text) > _LONGEST_CELL:
-        text = text[:_LONGEST_CELL] + " …"
-    return _escaped(text).replace("|", "\\|")
+    return _cut(text).replace("|", "\\|")
+
+
+def _cut(text: str) -> str:
+    """A text of a length that leaves room for others."""
+    return _escaped(text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + " …")
 
 
 def _escaped(text: str) -> str:

@@ -62,7 +62,8 @@ def check(objects: Iterable[Object]) -> None:
             kind.model_validate(spec)
         except ValidationError as error:
             for problem in error.errors(include_url=False):
-                if problem["type"].endswith("_type"):
+                # YAML's reader makes a number of a key like 8080, which JSON writes as text.
+                if problem["type"].endswith("_type") and problem["loc"][-1:] != ("[key]",):
                     # The value itself may be a secret.
                     parts = (f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
                     where, found = "".join(parts), _word(problem["input"])

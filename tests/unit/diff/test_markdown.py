@@ -49,6 +49,22 @@ def test_a_comment_is_always_short_enough(changes: int, objects: int, lines: int
         assert len(comment.encode()) < LIMIT
 
 
+def test_many_kinds_notes_and_judgements_fit_too() -> None:
+    names = [f"Kind{n}{'<' * 50}" for n in range(1500)]
+    diff = replace(
+        _diff(3000, 10, 3),
+        counts=tuple(KindCount(name, added=2, removed=1) for name in names),
+        notes=tuple(f"{name} {'@' * 5000}" for name in names),
+        unjudged=tuple(names),
+    )
+    comment = markdown(diff, "prod")
+    assert len(comment.encode()) < LIMIT
+    assert "| 1440 more kinds | 2880 | - | 1440 |" in comment
+    assert "> And 1488 more notes." in comment
+    assert "and 1488 more: not all of them is judged" in comment
+    assert "🔴" in comment.split("### Objects")[0]
+
+
 def test_objects_go_first_and_the_dangerous_part_stays() -> None:
     comment = markdown(_diff(50, 700, 40), "prod", artifact="the artifact changes-prod")
     assert comment.count("| 🔴 |") == 50

@@ -59,3 +59,8 @@ def test_wrong_types_are_refused(name: str) -> None:
 )
 def test_fields_and_values_of_other_versions_are_not(spec: dict[str, Any]) -> None:
     assert diff_objects([], [item("AuthorizationPolicy", "p", spec)]).objects
+
+
+def test_a_port_may_be_a_number_as_yaml_reads_it() -> None:
+    spec = {"selector": {"matchLabels": {"app": "a"}}, "portLevelMtls": {8080: {"mode": "STRICT"}}}
+    assert diff_objects([], [item("PeerAuthentication", "p", spec)]).objects
