@@ -9,7 +9,8 @@ from typing import Any
 from diff.changes import Effect, Section
 from diff.facts import Fact, Object, compare, flat, label, of_kind, scalar, spec
 from semantics.authentication import UNSET, mtls
-from semantics.objects import ANY_OTHER, MeshObjects, mesh_config
+from semantics.mesh import mesh_config
+from semantics.objects import ANY_OTHER, MeshObjects
 
 _STRENGTH: Mapping[str, Sequence[str]] = {
     "mTLS": ("DISABLE", "PERMISSIVE", "STRICT"),

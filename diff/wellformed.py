@@ -24,7 +24,7 @@ from components.istio.virtual_service import VirtualServiceSpec
 from components.wire import Message
 from diff.facts import Object, label
 from model.invalid import InvalidInput
-from semantics.objects import kind_of
+from semantics.identity import kind_of
 
 _SPECS: Mapping[str, type[Message]] = {
     spec.__name__.removesuffix("Spec"): spec

@@ -31,7 +31,7 @@ from policies.rules.tokens import issuers_of
 from policies.stack import Stack
 from policies.workloads import Workload
 from semantics.conditions import Dimension
-from semantics.objects import Mesh
+from semantics.mesh import Mesh
 from semantics.request import Token
 from semantics.strings import SPIFFE
 

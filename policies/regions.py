@@ -18,7 +18,7 @@ from policies.policy import Object, name_of, namespace_of, spec_of
 from policies.stack import Stack
 from semantics import witnesses
 from semantics.conditions import Condition, Dimension, Rule, compile_policy
-from semantics.objects import Mesh
+from semantics.mesh import Mesh
 from semantics.request import Token
 
 PEER, PORT, TOKEN = Dimension("peer"), Dimension("port"), Dimension("token")

@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from model.invalid import InvalidInput
-from semantics.objects import MeshObjects, Object, Workload, name_of, namespace_of
+from semantics.identity import Object, name_of, namespace_of
+from semantics.objects import MeshObjects, Workload
 from semantics.request import AUTHORIZATION, Request, Token
 
 UNSET = "UNSET"

@@ -20,7 +20,8 @@ from semantics.authentication import (
     mtls,
 )
 from semantics.conditions import Policy, compile_policy
-from semantics.objects import MeshObjects, Object, Workload
+from semantics.identity import Object
+from semantics.objects import MeshObjects, Workload
 from semantics.paths import normalize
 from semantics.request import Decision, Outcome, Request
 

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from semantics import strings
-from semantics.objects import Mesh, Object, name_of, namespace_of
+from semantics.identity import Object, name_of, namespace_of
+from semantics.mesh import Mesh
 from semantics.request import Claim, Request, Token
 
 HTTP_ONLY = frozenset({"host", "method", "path", "token", "header"})

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from semantics.authorization import Guard
 from semantics.examples import ANYTHING, Unreadable, taken
-from semantics.objects import MeshObjects, Object, Workload, name_of, namespace_of
+from semantics.identity import Object, name_of, namespace_of
+from semantics.objects import MeshObjects, Workload
 from semantics.routes import Arrival, Route, Router, Sample, routes
 from semantics.servers import Server, host_within, servers
 

@@ -7,35 +7,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import yaml
-
-from model.invalid import InvalidInput
-from semantics.paths import NORMALIZATIONS, Normalization
+from semantics.identity import Object, kind_of, labels_of, name_of, namespace_of
+from semantics.mesh import Mesh, mesh_of
 from semantics.pods import injection_asked, is_made, makes_pods, pod_template
-
-Object = Mapping[str, Any]
 
 ANY_OTHER = "(any other workload)"
 """Stands for pods that nothing in the set tells of: only policies without selector reach them."""
 OTHER_NAMESPACE = "some-other"
 _POLICIES = ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication")
-_GROUPS = {"Gateway": "networking.istio.io", "Service": ""}
-"""Kinds whose names other groups have too, and the group that is meant."""
 _Place = tuple[str, tuple[str, str] | None]
 _HTTP = {"http", "http2", "https", "grpc", "grpc-web", "h2c", "kubernetes.io/h2c"}
 HTTP_SERVERS = {"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"}
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """The parts of meshConfig that authorization depends on."""
-
-    root_namespace: str = "istio-system"
-    trust_domain: str = "cluster.local"
-    trust_domain_aliases: tuple[str, ...] = ()
-    path_normalization: Normalization = "DEFAULT"
-    authorizers: frozenset[str] | None = None
-    """Names of external authorizers in extensionProviders; None: meshConfig is not known."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +48,7 @@ class MeshObjects:
         self.by_kind: dict[str, list[Object]] = {}
         for item in objects:
             self.by_kind.setdefault(kind_of(item), []).append(item)
-        self.mesh = mesh or _mesh(self.of("ConfigMap"))
+        self.mesh = mesh or mesh_of(self.of("ConfigMap"))
 
     def of(self, kind: str) -> Sequence[Object]:
         """All objects of a kind."""
@@ -294,33 +276,6 @@ def applies(policy: Object, workload: Workload) -> bool:
     return _subset((spec.get("selector") or {}).get("matchLabels") or {}, workload.labels)
 
 
-def kind_of(item: Object) -> str:
-    """The object's kind; with its group where Istio or Kubernetes has another of that name.
-
-    The Gateway API's Gateway is `Gateway.gateway.networking.k8s.io`, Knative's Service is
-    `Service.serving.knative.dev`.
-    """
-    kind = str(item.get("kind", ""))
-    group, slash, _ = str(item.get("apiVersion", "")).partition("/")
-    own = _GROUPS.get(kind)
-    return kind if own is None or (group if slash else "") == own else f"{kind}.{group}"
-
-
-def name_of(item: Object) -> str:
-    """The object's name."""
-    return str((item.get("metadata") or {}).get("name", ""))
-
-
-def namespace_of(item: Object) -> str:
-    """The object's namespace; `default` where it is left out."""
-    return str((item.get("metadata") or {}).get("namespace") or "default")
-
-
-def labels_of(item: Object) -> Mapping[str, str]:
-    """The object's labels."""
-    return (item.get("metadata") or {}).get("labels") or {}
-
-
 def _spec(item: Object) -> Mapping[str, Any]:
     return item.get("spec") or {}
 
@@ -350,43 +305,3 @@ def _readable(labels: Mapping[str, str]) -> str:
     if set(labels) == {"app"}:
         return labels["app"]
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-
-
-def mesh_config(item: Object) -> Mapping[str, Any] | None:
-    """meshConfig as istiod's ConfigMap (`istio`, `istio-REVISION`) holds it; None of any other.
-
-    Raises:
-        InvalidInput: it is no YAML mapping.
-    """
-    text = (item.get("data") or {}).get("mesh")
-    if name_of(item).split("-")[0] != "istio" or not isinstance(text, str):
-        return None
-    try:
-        config = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        config = " ".join(str(error).split())
-    if not isinstance(config, Mapping):
-        where = f"ConfigMap {namespace_of(item)}/{name_of(item)}"
-        raise InvalidInput(f"{where}: data.mesh must be a YAML mapping of meshConfig: {config}")
-    return config
-
-
-def _mesh(config_maps: Iterable[Object]) -> Mesh:
-    """meshConfig out of istiod's ConfigMap `istio`; Istio's defaults where there is none."""
-    for item in config_maps:
-        config = mesh_config(item)
-        if config is None:
-            continue
-        how = (config.get("pathNormalization") or {}).get("normalization", "DEFAULT")
-        return Mesh(
-            root_namespace=config.get("rootNamespace") or namespace_of(item),
-            trust_domain=config.get("trustDomain") or "cluster.local",
-            trust_domain_aliases=tuple(config.get("trustDomainAliases") or ()),
-            path_normalization=how if how in NORMALIZATIONS else "DEFAULT",
-            authorizers=frozenset(
-                provider["name"]
-                for provider in config.get("extensionProviders") or ()
-                if "envoyExtAuthzHttp" in provider or "envoyExtAuthzGrpc" in provider
-            ),
-        )
-    return Mesh()

@@ -9,7 +9,8 @@ from typing import Any
 
 from semantics.delegates import merged
 from semantics.examples import ANYTHING, Unreadable, matches, taken
-from semantics.objects import MeshObjects, Object, name_of, namespace_of
+from semantics.identity import Object, name_of, namespace_of
+from semantics.objects import MeshObjects
 from semantics.servers import Server
 
 MESH = "mesh"

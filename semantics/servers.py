@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from semantics.objects import HTTP_SERVERS, MeshObjects, Workload, name_of, namespace_of
+from semantics.identity import name_of, namespace_of
+from semantics.objects import HTTP_SERVERS, MeshObjects, Workload
 
 PASSTHROUGH = "PASSTHROUGH"
 

@@ -18,7 +18,8 @@ import pytest
 
 from semantics.authentication import MtlsMode
 from semantics.authorization import Guard
-from semantics.objects import Mesh, MeshObjects, Workload
+from semantics.mesh import Mesh
+from semantics.objects import MeshObjects, Workload
 from semantics.request import Request
 from tests.lab.agreement.clients import REFUSED, TCP_HELLO, Identities, Issuer, send, send_tcp
 from tests.lab.agreement.control_plane import policy_control_plane

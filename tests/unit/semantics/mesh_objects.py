@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from semantics.authorization import Guard
-from semantics.objects import Mesh, MeshObjects, Workload
+from semantics.mesh import Mesh
+from semantics.objects import MeshObjects, Workload
 from semantics.request import principal_of
 
 APPS = "apps"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from semantics.objects import Mesh, Workload
+from semantics.mesh import Mesh
+from semantics.objects import Workload
 from semantics.request import Outcome, Request, Token
 from tests.unit.semantics.mesh_objects import (
     APPS,

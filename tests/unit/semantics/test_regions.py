@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semantics.authorization import Guard
-from semantics.objects import Mesh, MeshObjects, Workload
+from semantics.mesh import Mesh
+from semantics.objects import MeshObjects, Workload
 from semantics.regions import OUTCOMES, Space, space_of, verdicts
 from tests.unit.semantics.generated import generate
 from tests.unit.semantics.mesh_objects import APPS, guard, item, operation, policy, source
