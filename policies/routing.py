@@ -81,6 +81,10 @@ class HttpRoute:
         """(path, destination) of each destination and mirror."""
         for index, entry in enumerate(self.route.get("route") or ()):
             yield f"{self.path}.route[{index}].destination", entry.get("destination") or {}
+        yield from self.mirrors()
+
+    def mirrors(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """(path, destination) of each mirror."""
         if mirror := self.route.get("mirror"):
             yield f"{self.path}.mirror", mirror
         for index, entry in enumerate(self.route.get("mirrors") or ()):

@@ -520,6 +520,11 @@ def _(o: Objects) -> None:
     del _authentication(o, gateway=True)["spec"]["jwtRules"][0]["audiences"]
 
 
+@mutation("tokens in the address", "token-not-in-address")
+def _(o: Objects) -> None:
+    _authentication(o, gateway=True)["spec"]["jwtRules"][0]["fromParams"] = ["access_token"]
+
+
 @mutation("an issuer whose tokens leave the tenant header alone", "claim-headers-guarded")
 def _(o: Objects) -> None:
     rules = _authentication(o, gateway=True)["spec"]["jwtRules"]

@@ -81,6 +81,19 @@ def _(o: Objects) -> None:
     destination["port"]["number"] = 8888
 
 
+@mutation("a routed port on which no HTTP is read", "route-port-speaks-http")
+def _(o: Objects) -> None:
+    host = route(o, lambda r: "route" in r)["route"][0]["destination"]["host"].split(".")[0]
+    port = one(o, "Service", lambda s: name(s) == host)["spec"]["ports"][0]
+    port |= {"name": "tcp", "appProtocol": "tcp"}
+
+
+@mutation("copies of requests to a declared host outside the mesh", "mirror-inside")
+def _(o: Objects) -> None:
+    outside = one(o, "ServiceEntry")["spec"]["hosts"][0]
+    route(o, lambda r: "route" in r)["mirror"] = {"host": outside, "port": {"number": 443}}
+
+
 @mutation("a route without a port to a Service with several", "route-port-exists")
 def _(o: Objects) -> None:
     hosts = {

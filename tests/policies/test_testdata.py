@@ -237,23 +237,22 @@ EXPECTED: dict[str, list[Row]] = {
         ("public-declared", "AuthorizationPolicy shop/by-pattern", "spec.rules[1].from[0].source"),
         ("public-declared", "AuthorizationPolicy shop/by-pattern", "spec.rules[6].from[0].source"),
     ],
-    "tokens": [
+    "forwarding": [
         (
-            "identity-needs-mtls",
-            "AuthorizationPolicy shop/by-certificate",
-            "spec.rules[0].from[0].source",
+            "route-port-speaks-http",
+            "VirtualService shop/orders",
+            "spec.http[0].route[0].destination.port",
         ),
         (
-            "claims-need-issuer",
-            "AuthorizationPolicy istio-system/unlisted-issuer",
-            "spec.rules[0].from[0].source",
+            "route-port-speaks-http",
+            "VirtualService shop/orders",
+            "spec.http[0].route[1].destination.port",
         ),
-        (
-            "claims-need-issuer",
-            "AuthorizationPolicy shop/no-authentication",
-            "spec.rules[0].from[0].source",
-        ),
-        ("token-demanded", "RequestAuthentication shop/written-down", "spec.jwtRules"),
+        ("mirror-inside", "VirtualService shop/orders", "spec.http[0].mirror"),
+        ("mirror-inside", "VirtualService shop/orders", "spec.http[1].mirrors[1].destination"),
+        ("mirror-inside", "VirtualService shop/orders", "spec.http[1].mirrors[2].destination"),
+    ],
+    "issuers": [
         (
             "issuer-fetch-restricted",
             "Release istio-system/istiod",
@@ -275,6 +274,29 @@ EXPECTED: dict[str, list[Row]] = {
             "RequestAuthentication istio-system/gateway",
             "spec.jwtRules[0].audiences",
         ),
+        (
+            "token-not-in-address",
+            "RequestAuthentication shop/written-down",
+            "spec.jwtRules[0].fromParams",
+        ),
+    ],
+    "tokens": [
+        (
+            "identity-needs-mtls",
+            "AuthorizationPolicy shop/by-certificate",
+            "spec.rules[0].from[0].source",
+        ),
+        (
+            "claims-need-issuer",
+            "AuthorizationPolicy istio-system/unlisted-issuer",
+            "spec.rules[0].from[0].source",
+        ),
+        (
+            "claims-need-issuer",
+            "AuthorizationPolicy shop/no-authentication",
+            "spec.rules[0].from[0].source",
+        ),
+        ("token-demanded", "RequestAuthentication shop/written-down", "spec.jwtRules"),
         (
             "claim-headers-guarded",
             "RequestAuthentication istio-system/gateway",
