@@ -130,14 +130,13 @@ def _request_authentication(item: Object) -> Iterator[Fact]:
         places += [f"parameter {name}" for name in rule.get("fromParams") or ()]
         places += [f"cookie {name}" for name in rule.get("fromCookies") or ()]
         yield Fact(subject, "read from", _listed(places or ["header Authorization"]))
-        yield Fact(
-            subject,
-            "claims to headers",
-            _listed(
-                f"{entry.get('claim')} → {entry.get('header')}"
-                for entry in rule.get("outputClaimToHeaders") or ()
-            ),
-        )
+        filled = [
+            f"{entry.get('claim')} → {entry.get('header')}"
+            for entry in rule.get("outputClaimToHeaders") or ()
+        ]
+        if payload := rule.get("outputPayloadToHeader"):
+            filled.append(f"all → {payload}")
+        yield Fact(subject, "claims to headers", _listed(filled))
         yield Fact(subject, "token goes on", str(bool(rule.get("forwardOriginalToken"))).lower())
 
 

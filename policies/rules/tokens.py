@@ -178,9 +178,9 @@ def token_demanded(stack: Stack, _: Config) -> Iterator[Finding]:
     "claim-headers-guarded",
     title="A header that carries a claim can't be written by a client",
     severity=Severity.CRITICAL,
-    text="A header that one issuer's rule fills from a claim is filled by the rule of every issuer "
-    "of every RequestAuthentication, for one issuer from the same claim, and routes that are open "
-    "without a token remove it. A claim that a Service requires (voicemesh.io/requires-claims) is "
+    text="A header that one issuer's rule fills from a claim, or from all of them, is filled by the "
+    "rule of every issuer of every RequestAuthentication, for one issuer from the same claim, and "
+    "routes that are open without a token remove it. A claim that a Service requires (voicemesh.io/requires-claims) is "
     "put into some header by every rule of its pods. Otherwise a client writes the header itself "
     "and is believed.",
     remedy="Give every jwtRule the same outputClaimToHeaders, with the claims that services "
@@ -217,11 +217,14 @@ def claim_headers_guarded(stack: Stack, _: Config) -> Iterator[Finding]:
 
 
 def _filled(rule: Mapping[str, Any]) -> dict[str, str]:
-    """Headers that an issuer's rule fills, each with its claim."""
-    return {
+    """Headers that an issuer's rule fills, each with its claim; all claims at once count as one."""
+    filled = {
         str(out.get("header", "")).lower(): str(out.get("claim", ""))
         for out in rule.get("outputClaimToHeaders") or ()
     }
+    if payload := rule.get("outputPayloadToHeader"):
+        filled[str(payload).lower()] = "the whole payload"
+    return filled
 
 
 def _required_claims(stack: Stack) -> dict[int, dict[str, str]]:

@@ -304,6 +304,11 @@ EXPECTED: dict[str, list[Row]] = {
         ),
         (
             "claim-headers-guarded",
+            "RequestAuthentication shop/written-down",
+            "spec.jwtRules[0].outputClaimToHeaders",
+        ),
+        (
+            "claim-headers-guarded",
             "VirtualService shop/cart",
             "spec.http[0].headers.request.remove",
         ),

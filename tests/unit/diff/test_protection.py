@@ -105,6 +105,10 @@ ROWS: dict[str, tuple[list[Any], list[Any], str, Effect]] = {
         [_tokens(outputClaimToHeaders=[{"claim": "tenant", "header": "x-tenant"}])],
         [_tokens()], "claims to headers", WEAKER,
     ),
+    "a payload that no header carries any more": (
+        [_tokens(outputPayloadToHeader="x-payload")],
+        [_tokens()], "claims to headers", WEAKER,
+    ),
     "tokens that nobody checks": ([_tokens()], [], "", WEAKER),
     "a Service of the node": ([_service()], [_service(type="NodePort")], "type", WEAKER),
     "a Service for the world": ([_service()], [_service(type="LoadBalancer")], "type", WEAKER),
