@@ -7,10 +7,21 @@ different ones `(redacted, before)` and `(redacted, after)`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from diff.secret_texts import WORDS, Span, harmless, is_option, replaced, spans
+from diff import secret_documents
+from diff.secret_names import holds_secrets, is_password, is_secret, pairs_secret, refers
+from diff.secret_texts import (
+    Span,
+    cookie_spans,
+    follows_option,
+    harmless,
+    ordered,
+    replaced,
+    spans,
+)
 
 SAME, BEFORE, AFTER = "(redacted)", "(redacted, before)", "(redacted, after)"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -19,17 +30,17 @@ _WRITTEN_BY_THE_CLUSTER = frozenset(
     {"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"}
 )
 
-_FILES = r"\.?dockerconfigjson|\.?dockercfg|htpasswd|\.pgpass|\.netrc|id_(?:rsa|dsa|ecdsa|ed25519)"
-_FILES += r"|(?:tls|ssl|ca|server|client|private)[-_.]key|session_ticket_keys|auth"
-_SECRET_NAME = re.compile(rf"(?:^|[-_.a-z0-9])(?:{WORDS})s?$|^(?:{_FILES})$", re.IGNORECASE)
-_NAME = re.compile(rf"(?:{WORDS}|(?:^|_)KEY(?:$|_)|[._]auth$)", re.IGNORECASE)
-"""Names in a pair of name and value: of variables, of headers, of Helm values with dots."""
-_OF_TOKENS = re.compile(
-    r"tokens?[-_.]?(?:count|limit|total|used|type|ttl|lifetime|audience|issuer|ur[il]|endpoint)s?",
-    re.IGNORECASE,
+_WHOLE_OBJECTS = frozenset(
+    {
+        *(LAST_APPLIED, "kapp.k14s.io/original"),
+        *("objectset.rio.cattle.io/applied", "banzaicloud.com/last-applied"),
+    }
 )
-"""What is said of tokens without one being in it."""
-_PASSWORD_NAME = re.compile(r"pass(?:word|wd|phrase)?s?$|pwd$|secrets?$|^auth$", re.IGNORECASE)
+"""Annotations in which a tool keeps what it applied."""
+_DOCUMENTS = 3
+"""How many documents, each the text of another, are read."""
+_COOKIES = frozenset({"cookie", "set-cookie"})
+_OF_A_PRIVATE_JWK = frozenset({"k", "d", "p", "q", "dp", "dq", "qi", "oth"})
 _HEADER_KEY = re.compile(r"^request\.headers\[(?P<name>.*)\]$")
 _NAMED_BY = (
     "name",
@@ -48,6 +59,7 @@ _VALUES = frozenset(
     }
 )
 _STRING_MATCH = frozenset({"exact", "prefix", "suffix", "contains", "regex"})
+_STRUCTURED_MATCH = frozenset({"string_match", "stringMatch", "safe_regex_match", "safeRegexMatch"})
 _INLINE = frozenset({"inline_string", "inlineString", "inline_bytes", "inlineBytes"})
 _OF_A_SECRET = frozenset({"apiVersion", "kind", "type", "immutable"})
 _OF_ITS_METADATA = frozenset({"name", "namespace", "labels"})
@@ -60,8 +72,9 @@ def declared(item: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(metadata, Mapping):
         return item
     kept = {k: v for k, v in metadata.items() if k not in _WRITTEN_BY_THE_CLUSTER}
-    if isinstance(kept.get("annotations"), Mapping) and LAST_APPLIED in kept["annotations"]:
-        kept["annotations"] = {k: v for k, v in kept["annotations"].items() if k != LAST_APPLIED}
+    notes = kept.get("annotations")
+    if isinstance(notes, Mapping) and not _WHOLE_OBJECTS.isdisjoint(notes):
+        kept["annotations"] = {k: v for k, v in notes.items() if k not in _WHOLE_OBJECTS}
         if not kept["annotations"]:
             del kept["annotations"]
     status = "status" in item and "spec" in item
@@ -74,56 +87,114 @@ def declared(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def redacted(old: Any, new: Any) -> tuple[Any, Any]:
     """Both sides of an object without their secrets; None stands for an object that is not there."""
-    return _pair(old, new, "", within=False)
+    return _pair(old, new, _At())
 
 
-def _pair(old: Any, new: Any, name: str, *, within: bool) -> tuple[Any, Any]:
-    """Both sides of a value. `within` is true below a name that is a secret's."""
+class _At(NamedTuple):
+    """Where a value stands: what its name and those above it tell of it."""
+
+    name: str = ""
+    within: bool = False
+    """Below a name that is a secret's."""
+    held: bool = False
+    """In a mapping whose values are secrets under names of its own."""
+    cookies: bool = False
+    """In the value of a cookie header, or in a match on one."""
+    listed: bool = False
+    """An item of a list of Secrets."""
+    documents: int = 0
+    """In how many documents, each the text of another."""
+
+    def below(self, key: str, *, cookies: bool = False, listed: bool = False) -> _At:
+        within = self.within or (bool(self.name) and is_secret(self.name))
+        return self._replace(
+            name=key,
+            within=within,
+            held=holds_secrets(self.name) or (within and self.name == "literal"),
+            cookies=self.cookies or cookies or key.lower() in _COOKIES,
+            listed=listed,
+        )
+
+
+def _pair(old: Any, new: Any, at: _At) -> tuple[Any, Any]:
+    """Both sides of a value."""
     if isinstance(old, Mapping) or isinstance(new, Mapping):
-        return _mappings(old, new, name, within=within)
+        return _mappings(old, new, at)
     if isinstance(old, list) or isinstance(new, list):
-        return _lists(old, new, name, within=within)
-    if name and _SECRET_NAME.search(name):
-        return _hidden(old, new, numbers=bool(_PASSWORD_NAME.search(name)))
-    if within and name in _INLINE:
-        return _hidden(old, new)
-    return _texts(old, new)
+        return _lists(old, new, at)
+    if at.name and is_secret(at.name):
+        return _hidden(old, new, numbers=is_password(at.name))
+    if (at.within and at.name in _INLINE) or (at.held and not refers(at.name)):
+        return _hidden(old, new, numbers=False)
+    return _texts(old, new, at)
 
 
-def _mappings(old: Any, new: Any, name: str, *, within: bool) -> tuple[Any, Any]:
+def _mappings(old: Any, new: Any, at: _At) -> tuple[Any, Any]:
     was = old if isinstance(old, Mapping) else {}
     becomes = new if isinstance(new, Mapping) else {}
-    secret = _is_secret(was) or _is_secret(becomes)
-    named = _names_a_secret(was) or _names_a_secret(becomes)
-    matched = bool(name) and _SECRET_NAME.search(name) is not None
-    compared = any(_compares_a_secret(side) for side in (was, becomes))
+    sides = (was, becomes)
+    secret = at.listed or any(_is_secret(side) for side in sides)
     left: dict[Any, Any] = {}
     right: dict[Any, Any] = {}
+    hides = _hiding(sides, at)
+    cookies = any(str(side.get(key, "")).lower() in _COOKIES for side in sides for key in _NAMED_BY)
     for key in dict.fromkeys((*was, *becomes)):
         a, b = was.get(key), becomes.get(key)
         if secret:
             x, y = _of_a_secret(str(key), a, b)
-        elif (named and key in _VALUES) or (matched and key in _STRING_MATCH):
-            x, y = _hidden(a, b)
-        elif named and key in ("string_match", "stringMatch"):
-            x, y = _each_hidden(a, b)
-        elif key in ("values", "notValues") and compared:
-            x, y = _listed_hidden(a, b)
+        elif (hide := hides(str(key))) is not None:
+            x, y = hide(a, b)
+        elif key == "args" and isinstance(a or b, list):
+            x, y = _lists(a, b, at.below("args"), (was.get("command"), becomes.get("command")))
         else:
-            x, y = _pair(a, b, str(key), within=within or matched)
+            listed = key == "items" and any(side.get("kind") == "SecretList" for side in sides)
+            x, y = _pair(a, b, at.below(str(key), cookies=cookies, listed=listed))
         if key in was:
             left[key] = x
         if key in becomes:
             right[key] = y
     return (
-        left if isinstance(old, Mapping) else _alone(old, name),
-        right if isinstance(new, Mapping) else _alone(new, name),
+        left if isinstance(old, Mapping) else _alone(old, at),
+        right if isinstance(new, Mapping) else _alone(new, at),
     )
 
 
-def _alone(value: Any, name: str) -> Any:
+_Hide = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def _hiding(sides: Sequence[Mapping[Any, Any]], at: _At) -> Callable[[str], _Hide | None]:
+    """What a mapping's other fields and its name tell of a field: how to hide it, None if not."""
+    named = any(_names_a_secret(side) for side in sides)
+    compared = any(_compares_a_secret(side) for side in sides)
+    matched = bool(at.name) and is_secret(at.name)
+    key_of_a_client = holds_secrets(at.name) and any("client" in side for side in sides)
+    jwk = any("kty" in side for side in sides)
+    elsewhere = all("remoteRef" in side or "sourceRef" in side for side in sides if side)
+
+    def hide(key: str) -> _Hide | None:
+        if (named and key in _VALUES) or (matched and key in _STRING_MATCH):
+            return _hidden
+        if key in _WHOLE_OBJECTS or (jwk and key in _OF_A_PRIVATE_JWK):
+            return _hidden
+        if key_of_a_client and key == "key":
+            return _hidden
+        if named and key in _STRUCTURED_MATCH:
+            return _each_hidden
+        if compared and key in ("values", "notValues"):
+            return _listed_hidden
+        # An ExternalSecret's: a key of the Secret that will be made.
+        return _as_they_are if elsewhere and key == "secretKey" else None
+
+    return hide
+
+
+def _as_they_are(old: Any, new: Any) -> tuple[Any, Any]:
+    return old, new
+
+
+def _alone(value: Any, at: _At) -> Any:
     """A side that is no mapping (or list) while the other one is."""
-    return value if value is None else _pair(value, value, name, within=True)[0]
+    return value if value is None else _pair(value, value, at._replace(within=True))[0]
 
 
 def _is_secret(item: Mapping[Any, Any]) -> bool:
@@ -150,44 +221,43 @@ def _of_a_secret(key: str, old: Any, new: Any) -> tuple[Any, Any]:
 
 def _names_a_secret(pair: Mapping[Any, Any]) -> bool:
     """Whether a mapping pairs the name of a variable, a header or a setting with a secret value."""
-    names = (_OF_TOKENS.sub("", str(pair.get(key, ""))) for key in _NAMED_BY)
-    return any(_NAME.search(name) for name in names)
+    return any(pairs_secret(str(pair.get(key, ""))) for key in _NAMED_BY)
 
 
 def _compares_a_secret(condition: Mapping[Any, Any]) -> bool:
     """Whether a condition of an AuthorizationPolicy compares a header that is a credential."""
     header = _HEADER_KEY.match(str(condition.get("key", "")))
-    return header is not None and _SECRET_NAME.search(header["name"]) is not None
+    return header is not None and is_secret(header["name"])
 
 
-def _lists(old: Any, new: Any, name: str, *, within: bool) -> tuple[Any, Any]:
+def _lists(
+    old: Any, new: Any, at: _At, commands: tuple[Any, Any] = (None, None)
+) -> tuple[Any, Any]:
+    """Both sides of a list; `commands` are what stands before it where it is one of arguments."""
     was = old if isinstance(old, list) else []
     becomes = new if isinstance(new, list) else []
     left = [
-        _entry(e, _twin(e, becomes, i), name, _option_before(was, i), within=within)[0]
+        _entry(e, _twin(e, becomes, i), at, _is_argument(commands[0], was, i))[0]
         for i, e in enumerate(was)
     ]
     right = [
-        _entry(_twin(e, was, i), e, name, _option_before(becomes, i), within=within)[1]
+        _entry(_twin(e, was, i), e, at, _is_argument(commands[1], becomes, i))[1]
         for i, e in enumerate(becomes)
     ]
     return (
-        left if isinstance(old, list) else _alone(old, name),
-        right if isinstance(new, list) else _alone(new, name),
+        left if isinstance(old, list) else _alone(old, at),
+        right if isinstance(new, list) else _alone(new, at),
     )
 
 
-def _entry(old: Any, new: Any, name: str, hidden: bool, *, within: bool) -> tuple[Any, Any]:
-    return _hidden(old, new) if hidden else _pair(old, new, name, within=within)
+def _entry(old: Any, new: Any, at: _At, hidden: bool) -> tuple[Any, Any]:
+    return _hidden(old, new) if hidden else _pair(old, new, at)
 
 
-def _option_before(values: list[Any], index: int) -> bool:
-    """Whether the value before is an option of a command line that takes a secret."""
-    before = values[index - 1] if index else None
-    if not isinstance(before, str) or not isinstance(values[index], str | int):
-        return False
-    # redis-cli's own word for a password is a letter.
-    return is_option(before) or (before == "-a" and "redis-cli" in values[:index])
+def _is_argument(command: Any, values: list[Any], index: int) -> bool:
+    """Whether a value of a list is an argument that the option before it makes a secret."""
+    first = command if isinstance(command, list) else []
+    return follows_option((*first, *values), len(first) + index)
 
 
 def _twin(entry: Any, others: list[Any], index: int) -> Any:
@@ -240,20 +310,39 @@ def _hidden(old: Any, new: Any, *, numbers: bool = True) -> tuple[Any, Any]:
     return hide(old, BEFORE), hide(new, AFTER)
 
 
-def _texts(old: Any, new: Any) -> tuple[Any, Any]:
+def _texts(old: Any, new: Any, at: _At) -> tuple[Any, Any]:
     """Secrets inside longer texts."""
-    left, right = (spans(side) if isinstance(side, str) else [] for side in (old, new))
+    left, right = (
+        _spans(side, cookies=at.cookies, documents=at.documents) if isinstance(side, str) else ()
+        for side in (old, new)
+    )
     if not left and not right:
         return old, new
     same = _values(old, left) & _values(new, right)
     return _cleaned(old, left, same, BEFORE), _cleaned(new, right, same, AFTER)
 
 
-def _values(text: Any, places: list[Span]) -> set[str]:
+@lru_cache(maxsize=256)  # Most texts are the same on both sides.
+def _spans(text: str, *, cookies: bool = False, documents: int = 0) -> tuple[Span, ...]:
+    """Where the secrets of a text stand, those included that it holds as a YAML document."""
+    found = cookie_spans(text) if cookies else spans(text)
+    if documents == _DOCUMENTS:
+        return tuple(found)
+    at = _At(documents=documents + 1)
+    within = secret_documents.places(
+        text,
+        lambda value: _pair(value, value, at)[0],
+        lambda part: _spans(part, documents=documents + 1),
+        SAME,
+    )
+    return tuple(ordered((*found, *within)))
+
+
+def _values(text: Any, places: Sequence[Span]) -> set[str]:
     return {text[p.start : p.end] for p in places}
 
 
-def _cleaned(text: Any, places: list[Span], same: set[str], mark: str) -> Any:
+def _cleaned(text: Any, places: Sequence[Span], same: set[str], mark: str) -> Any:
     if not places:
         return text
     return replaced(text, places, [SAME if text[p.start : p.end] in same else mark for p in places])

@@ -153,6 +153,71 @@ HOLDERS |= {
 }  # fmt: skip
 
 
+HOLDERS |= {
+    "a Secret in a file of YAML": lambda s: _file(
+        f"apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\nstringData:\n  foo: {s}\n"
+    ),
+    "a Secret in a file of JSON": lambda s: _file(
+        json.dumps({"kind": "Secret", "metadata": {"name": "a"}, "data": {"foo": s}})
+    ),
+    "a list of Secrets": lambda s: _object(
+        "SecretList", items=[{"metadata": {"name": "a"}, "data": {"k": s}}]
+    ),
+    "what was applied, of an object within": lambda s: _object(
+        values={"extraObjects": [{"metadata": {"annotations": {LAST_APPLIED: s}}}]}
+    ),
+    "a pair in a file": lambda s: _file(f"env:\n- name: API_TOKEN\n  value: {s}\n"),
+    "a value on the next line": lambda s: _file(f"password:\n  {s}\n"),
+    "a value with a tag": lambda s: _file(f"password: !!str {s}\n"),
+    "a list in a file": lambda s: _file(f"passwords:\n- {s}\n- b\n"),
+    "a key that is there twice": lambda s: _file(f"tokens:\n- {s}\ntokens:\n- {s}\n"),
+    "a password with signs": lambda s: _file(f"password: a,&;{s}\n"),
+    "a password with a quote": lambda s: _file(f'x: 1\npassword: "a\\"{s}"\n'),
+    "a password after a letter with two bytes": lambda s: _file(f"name: é\npassword:\n  {s}\n"),
+    "XML": lambda s: _file(f"<a><password>{s}</password></a>"),
+    "a key of Ruby": lambda s: _file(f":password => '{s}'"),
+    "Redis' quoted password": lambda s: _file(f'requirepass "{s}"\n'),
+    "a second password of Redis": lambda s: _file(f"user a on >first >{s} ~*\n"),
+    "Redis' sentinel": lambda s: _file(f"sentinel auth-pass mymaster {s}\n"),
+    "Postgres' password file": lambda s: _file(f"db:5432:app:me:{s}\n"),
+    "a password file of a web server": lambda s: _file(f"bob:$apr1${s}"),
+    "redis-cli by its path": lambda s: _container(command=["/usr/bin/redis-cli", "-a", s]),
+    "a command with its arguments apart": lambda s: _container(command=["redis-cli"], args=["-a", s]),
+    "curl's user": lambda s: _container(command=["curl", "-u", f"me:{s}", "https://a"]),
+    "curl's user in a shell": lambda s: _container(args=[f"curl -s -u me:{s} https://a"]),
+    "a quoted option in a shell": lambda s: _container(args=[f'x --password "{s}" -v']),
+    "a quoted letter in a shell": lambda s: _container(args=[f"redis-cli -a '{s}' ping"]),
+    "a variable in a shell": lambda s: _container(args=[f"REDISCLI_AUTH={s} redis-cli ping"]),
+    "mysql's letter": lambda s: _container(args=[f"mysql -uroot -p{s} db"]),
+    "a cookie with a token": lambda s: _object(spec={"set": {"cookie": f"a=b; jwt={s}"}}),
+    "a cookie of a session that is matched": lambda s: _object(
+        spec={"headers": {"cookie": {"regex": f"^(.*;)?user_session={s}(;.*)?$"}}}
+    ),
+    "tokens under names of their own": lambda s: _object(values={"tokens": {"alice": s}}),
+    "secrets under names of their own": lambda s: _object(values={"secret": {"foo": s}}),
+    "keys of clients": lambda s: _filter(credentials=[{"key": s, "client": "bob"}]),
+    "variables of a chart": lambda s: _object(values={"env": {"REDIS_AUTH": s}}),
+    "names with an ending": lambda s: _object(
+        values={"password1": s, "tokenValue": s, "passwordHash": s, "secretKeyBase": s}
+    ),
+    "a secret key as JSON": lambda s: _file(json.dumps({"keys": [{"kty": "oct", "k": s}]})),
+    "a header that Envoy compares by pattern": lambda s: _filter(
+        headers=[{"name": "x-api-key", "safe_regex_match": {"regex": s}}]
+    ),
+    "a header with another scheme": lambda s: _file(f"Authorization: ApiKey {s}"),
+    "a bearer's token of letters": lambda s: _file(f"send Bearer abcdefgh{s}"),
+    "a header that nginx sets": lambda s: _file(f"proxy_set_header X-Api-Key {s};"),
+    "a header that Lua sets": lambda s: _file(f'h:headers():add("x-api-key", "{s}")'),
+    "a user that is an address": lambda s: _file(f"smtp://me@example.com:{s}@mail:25"),
+    "an address without a scheme": lambda s: _file(f"me:{s}@tcp(db:3306)/app"),
+    "a signature in an address": lambda s: _file(f"https://a.example/x?sv=1&sig={s}"),
+    "an encoded file": lambda s: _object(binaryData={"a": _b64(f"password: {s}\n")}),
+    "a key after a certificate, encoded": lambda s: _file(
+        _b64(f"-----BEGIN CERTIFICATE-----\nMIIBMIIB\n-----BEGIN PRIVATE KEY-----\n{s}\n")
+    ),
+}  # fmt: skip
+
+
 def _shown(value: Any) -> str:
     return yaml.safe_dump(value, width=10**6)
 
@@ -164,6 +229,10 @@ def _plain(name: str, secret: str) -> str:
         "a token by its looks": lambda: _b64(json.dumps({"sub": secret})).rstrip("="),
         "basic credentials": lambda: _b64(secret),
         "an encoded private key": lambda: _b64(f"-----BEGIN RSA PRIVATE KEY-----\n{secret}")[38:48],
+        "an encoded file": lambda: _b64(f"password: {secret}\n"),
+        "a key after a certificate, encoded": lambda: _b64(
+            f"-----BEGIN CERTIFICATE-----\nMIIBMIIB\n-----BEGIN PRIVATE KEY-----\n{secret}\n"
+        ),
         "a hook of a chat": lambda: secret.replace("-", "/"),
     }
     return str(written[name]()) if name in written else secret
@@ -253,6 +322,17 @@ def test_no_section_shows_a_secret_either(form: Any) -> None:
         {"command": ["sh", "-c", 'redis-server --requirepass "$REDIS_PASSWORD"']},
         {"url": "redis://redis:6379/0", "mail": "mailto:team@example.com"},
         {"text": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"},
+        {"env": [{"name": "REDIS_PASSWORD_FILE", "value": "run/password"}]},
+        {"env": [{"name": "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", "value": "20m"}]},
+        {"tls": {"privateKey": "/etc/certs/key.pem"}, "redis": {"existingSecret": "redis"}},
+        {"data": [{"secretKey": "password", "remoteRef": {"key": "prod/redis"}}]},
+        {"sources": [{"serviceAccountToken": {"path": "t", "audience": "istio-ca"}}]},
+        {"token_secret": {"name": "token", "sds_config": {"path": "/etc/x"}}},
+        {"customTags": {"token": {"header": {"name": "x-token-id"}}}},
+        {"lua": 'local token = headers:get("authorization")\nif token == nil then return end'},
+        {"text": "Basic authentication of callers, who log in with login and password"},
+        {"jwks": json.dumps({"keys": [{"kty": "RSA", "kid": "a", "n": "abc", "e": "AQAB"}]})},
+        {"caBundle": base64.b64encode(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END").decode()},
         {"lua": "local t = request_handle:headers():get('authorization')"},
     ],
 )
@@ -298,6 +378,9 @@ def test_a_long_text_takes_no_longer_than_it_is_long() -> None:
         "token" * 40_000,
         "x://" * 50_000,
         " user" * 40_000,
+        "password: |\n" * 10_000,
+        "[" * 200_000 + "password: x",
+        "- " * 50_000 + "password: x",
     ):
         assert isinstance(redacted(_file(text), None)[0], dict)
 
