@@ -51,8 +51,9 @@ def batches(
     """All mutations in as few batches as come of putting each into the first that it fits.
 
     In a batch each contract is meant by one mutation at most, so that each failure is one
-    mutation's, none fails by another's chance, and no mutation removes what another changes. What needs a restart of istiod stands
-    together, and so do mutations meant by contracts that are costly to run.
+    mutation's, none fails by another's chance, and no mutation removes what another changes. What
+    needs a restart of istiod stands together, and so do mutations meant by contracts that are
+    costly to run.
     """
     found: list[list[_Effect]] = []
     before = {reference(one): one for one in objects}
