@@ -6,11 +6,11 @@ bound, so that a long text takes no longer than it is long.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+from semantics.credentials import BY_LOOKS, encoded_private_keys
 
 WORDS = (
     r"pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|authorization|requirepass|masterauth"
@@ -47,18 +47,8 @@ _PATTERNS = (
         r"(?P<value>[^;\s\"',).\[(*+?][^;\s\"',)]*)",
         re.I,
     ),
-    # What is a credential by its looks, whatever it is called.
-    re.compile(r"\b(?P<value>eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*)"),
-    re.compile(
-        r"\b(?P<value>gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|A[KS]IA[0-9A-Z]{16}"
-        r"|xox[abeprs]-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|sk-[\w-]{20,}|AIza[\w-]{30,}"
-        r"|pul-[0-9a-f]{40}|hf_\w{20,}|npm_\w{30,}|dckr_pat_[\w-]{20,}|ya29\.[\w-]{20,}"
-        r"|SG\.[\w-]{16,}\.[\w-]{16,})"
-    ),
-    re.compile(r"\bhooks\.slack\.com/services/(?P<value>[\w/]+)"),
+    *BY_LOOKS,
 )
-_ENCODED = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/=\r\n]+")
-"""What `-----BEGIN ` looks like in base64."""
 
 
 class Span(NamedTuple):
@@ -98,17 +88,8 @@ def _found(text: str) -> Iterator[Span]:
             for name, value in match.groupdict().items():
                 if value is not None and not harmless(value):
                     yield Span(*match.span(name))
-    for match in _ENCODED.finditer(text):
-        head = match[0][:64]
-        if b"PRIVATE KEY" in _decoded(head):
-            yield Span(*match.span())
-
-
-def _decoded(head: str) -> bytes:
-    try:
-        return base64.b64decode(head[: len(head) // 4 * 4])
-    except binascii.Error:
-        return b""
+    for match in encoded_private_keys(text):
+        yield Span(*match.span())
 
 
 def replaced(text: str, places: Sequence[Span], shown: Sequence[str]) -> str:
