@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from diff.secret_names import WORDS
+from semantics.credentials import BY_LOOKS
 
 _REFERENCE = re.compile(
     r"^(?:\$\{[^}]*\}|\$\([^)]*\)|\$[A-Z_]+|\$http_\w+|\{\{.*\}\}|%[A-Z_(].*%"
@@ -96,16 +97,10 @@ _PATTERNS = (
     re.compile(rf"\b(?:mysql|mysqldump|mysqladmin|mariadb)\b{_SHELL}-p(?P<value>[^\s\"']+)"),
     re.compile(rf"\bsshpass\b{_SHELL}-p[ \t]*[\"']?(?P<value>[^\s\"']+)"),
     re.compile(r"(?<![A-Z])[A-Z][A-Z_]{0,60}_AUTH=[\"']?(?P<value>[^\s\"']+)"),
-    # What is a credential by its looks, whatever it is called.
-    re.compile(r"(?<![A-Za-z0-9])(?P<value>eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*)"),
+    *BY_LOOKS,
     re.compile(
-        r"(?<![A-Za-z0-9])(?P<value>gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
-        r"|A[KS]IA[0-9A-Z]{16}|xox[abeprs]-[\w-]{10,}|xapp-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}"
-        r"|whsec_\w{16,}|sk-[\w-]{20,}|AIza[\w-]{30,}|pul-[0-9a-f]{40}|hf_\w{20,}|npm_\w{30,}"
-        r"|dckr_pat_[\w-]{20,}|ya29\.[\w-]{20,}|hv[sb]\.[\w-]{20,}|SG\.[\w-]{16,}\.[\w-]{16,}"
-        r"|AGE-SECRET-KEY-1[0-9A-Z]{20,})"
+        r"\b(?P<value>xapp-[\w-]{10,}|whsec_\w{16,}|hv[sb]\.[\w-]{20,}|AGE-SECRET-KEY-1[0-9A-Z]{20,})"
     ),
-    re.compile(r"\bhooks\.slack\.com/services/(?P<value>[\w/]+)"),
     re.compile(r"\bdiscord(?:app)?\.com/api/webhooks/(?P<value>[\w/-]+)"),
 )
 _COOKIE_VALUE = r"(?P<value>[^;\s\"',).\[(*+?][^;\s\"',)]*)"

@@ -11,6 +11,7 @@ from semantics.regions import OTHER_PORT
 from semantics.request import AUTHORIZATION, Token
 from semantics.witnesses import (
     METHODS,
+    OTHER_DOMAIN,
     OTHER_HOST,
     OTHER_METHOD,
     OTHER_NAME,
@@ -42,7 +43,7 @@ def peers_text(
         groups.append(f"any identity of the mesh{but}")
         named = []
     else:
-        groups += [_group_text(p) for p in sorted(stand_ins)]
+        groups += _one_domain([_group_text(p) for p in sorted(stand_ins)])
     if None in peers:
         groups.append("anyone without an identity (plaintext)")
     if groups[:1] == ["any identity of the mesh"] and None in peers:
@@ -64,7 +65,17 @@ def _named_peers(peers: Iterable[str | None], namespace: str) -> list[str]:
         for p in peers
         if p is not None and OTHER_NAME not in p
     )
-    return [name for name in named if "other.domain" not in name]
+    return _one_domain(named)
+
+
+def _one_domain(names: Sequence[str]) -> list[str]:
+    """Names without the same ones of other trust domains; where these stand alone, said so."""
+    foreign = f" of {OTHER_DOMAIN}"
+    return [
+        name.replace(foreign, " of any other trust domain")
+        for name in names
+        if not name.endswith(foreign) or name.removesuffix(foreign) not in names
+    ]
 
 
 def _group_text(peer: str) -> str:

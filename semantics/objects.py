@@ -1,4 +1,4 @@
-"""Reading mesh objects: which workloads, identities, policies and mesh settings a set holds."""
+"""Reading mesh objects: which workloads, identities and policies a set holds."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from semantics.request import Claim, Token, principal_of
 OTHER_NAME = "some-other"
 """Stands for every name that no policy names; also in what is shown to people."""
 OTHER_HOST = "some-other.example"
+OTHER_DOMAIN = "other.domain"
 OTHER_PATH = "/some-other-path"
 OTHER_METHOD = "OTHER"
 OTHER_VALUE = "some-other-value"
@@ -134,6 +135,8 @@ def peers(
         for value in condition.values:
             if condition.key in ("principals", "source.principal") and value != "*":
                 found.append(strings.SPIFFE + _principal(value, trust_domain))
+                if value.startswith("*"):
+                    found.append(strings.SPIFFE + _principal(value, OTHER_DOMAIN))
             elif condition.key in ("serviceAccounts", "source.serviceAccount"):
                 namespace, slash, account = value.partition("/")
                 if slash:
@@ -144,7 +147,7 @@ def peers(
                 domain = value.replace("*", "some")
                 found.append(principal_of(OTHER_NAME, OTHER_NAME, domain))
     found += [principal_of(ns, OTHER_NAME, trust_domain) for ns in sorted(namespaces)]
-    found.append(principal_of(OTHER_NAME, OTHER_NAME, "other.domain"))
+    found.append(principal_of(OTHER_NAME, OTHER_NAME, OTHER_DOMAIN))
     return list(dict.fromkeys(found))
 
 

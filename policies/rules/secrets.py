@@ -9,6 +9,7 @@ from typing import Any
 from policies.mesh_config import RELEASE_KINDS
 from policies.policy import Config, Finding, Object, Severity, object_policy
 from policies.workloads import PODS, containers
+from semantics.credentials import BY_LOOKS, encoded_private_keys
 from semantics.pods import makes_pods
 
 _LAST_WORDS = {"password", "passwd", "passphrase", "pwd", "pass", "token", "requirepass"}
@@ -27,8 +28,7 @@ _ENDINGS = (
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SHAPES = (
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-    re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abpr]-|sk-|AKIA)[A-Za-z0-9_-]{8,}"),
-    re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+"),
+    *BY_LOOKS,
     re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@]*:(?![$<{%])[^\s/@]{4,}@"),
 )
 """Private keys, tokens of well-known issuers, JSON web tokens, addresses with a password."""
@@ -59,7 +59,7 @@ def no_secret_in_clear(item: Object, _: Config) -> Iterator[Finding]:
             continue
         if _names_credential(key) and _is_value(value):
             yield Finding(item, path, f"{key} is given as text")
-        elif any(shape.search(value) for shape in _SHAPES):
+        elif any(shape.search(value) for shape in _SHAPES) or any(encoded_private_keys(value)):
             yield Finding(item, path, f"{key or 'it'} holds a credential as text")
 
 

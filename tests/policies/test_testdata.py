@@ -725,6 +725,7 @@ EXPECTED: dict[str, list[Row]] = {
         ("network-policy-narrow", "NetworkPolicy shop/open", "spec.ingress[1].from"),
     ],
     "secrets": [
+        ("no-secret-in-clear", "ConfigMap shop/encoded", "data.file"),
         (
             "no-secret-in-clear",
             "Deployment shop/orders",

@@ -34,7 +34,11 @@ class _Effect:
         if other.mutation.id in self.mutation.apart_from:
             return False
         gone = (self.removed & other.changed) | (other.removed & self.changed)
-        return not gone and not self.meant & other.meant
+        # What fails by chance shows nothing of a mutation that it is meant to notice.
+        chance = (self.meant & set(other.mutation.may_fail)) | (
+            other.meant & set(self.mutation.may_fail)
+        )
+        return not gone and not chance and not self.meant & other.meant
 
 
 def batches(
@@ -47,8 +51,9 @@ def batches(
     """All mutations in as few batches as come of putting each into the first that it fits.
 
     In a batch each contract is meant by one mutation at most, so that each failure is one
-    mutation's, and no mutation removes what another changes. What needs a restart of istiod stands
-    together, and so do mutations meant by contracts that are costly to run.
+    mutation's, none fails by another's chance, and no mutation removes what another changes. What
+    needs a restart of istiod stands together, and so do mutations meant by contracts that are
+    costly to run.
     """
     found: list[list[_Effect]] = []
     before = {reference(one): one for one in objects}

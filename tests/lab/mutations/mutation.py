@@ -36,6 +36,9 @@ class Mutation:
     apart_from: tuple[str, ...] = ()
     """Ids of mutations that can't be tried with this one: together they would let a contract pass that
     must fail, or make one fail that neither alone does."""
+    may_fail: tuple[str, ...] = ()
+    """Ids of contracts that the mistake makes fail by chance: they need not notice it, and are not
+    held against it."""
     alone: bool = False
     """True where nothing else may be wrong at the same time, or the two could hide each other."""
 

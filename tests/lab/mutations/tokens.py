@@ -164,7 +164,10 @@ MUTATIONS = (
     Mutation(
         "jwt.route-made-public",
         "a route that needs a token is made public",
-        ("jwt.none", "path.no-token", "tenant.spoofed-without-token", "tenant.no-claim"),
+        (
+            *("jwt.none", "jwt.no-subject", "path.no-token"),
+            *("tenant.spoofed-without-token", "tenant.no-claim"),
+        ),
         _route_made_public,
     ),
     Mutation(

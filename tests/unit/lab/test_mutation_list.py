@@ -57,7 +57,7 @@ def test_every_mutation_means_contracts_that_there_are(contracts: list[str]) -> 
     idle = [
         (mutation.id, pattern)
         for mutation in ALL
-        for pattern in mutation.caught_by
+        for pattern in (*mutation.caught_by, *mutation.may_fail)
         if not any(matches(pattern, one) for one in contracts)
     ]
     assert idle == []
@@ -104,6 +104,9 @@ def test_what_needs_to_be_alone_is() -> None:
     hidden = replace(three, apart_from=("a",))
     assert batches([one, hidden], ["x", "z"], []) == [[one], [hidden]]
     assert batches([hidden, one], ["x", "z"], []) == [[hidden], [one]]
+    shaking = replace(three, may_fail=("x",))
+    assert batches([one, shaking], ["x", "z"], []) == [[one], [shaking]]
+    assert batches([shaking, one], ["x", "z"], []) == [[shaking], [one]]
 
 
 def test_a_mutation_that_changes_nothing_proves_nothing(objects: Objects) -> None:

@@ -213,6 +213,13 @@ def test_whom_a_pattern_names(principals: list[str], caller: str) -> None:
     assert told(new) == [f"{caller} → c: opened"]
 
 
+def test_a_pattern_that_leaves_the_trust_domain_open_names_more() -> None:
+    own = policy(source(principals=[f"cluster.local/ns/{APPS}/sa/a"]), name="x", app="c")
+    any_domain = policy(source(principals=[f"*/ns/{APPS}/sa/a"]), name="x", app="c")
+    found = told([*MESH, any_domain], [*MESH, own])
+    assert found == ["a of any other trust domain → c: opened"]
+
+
 def test_a_workload_that_only_its_policy_tells_of_is_told_when_the_policy_goes() -> None:
     allowed = allow("elsewhere", "a")
     assert told(MESH, [*MESH, allowed]) == ["a → elsewhere: closed"]
