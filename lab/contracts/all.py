@@ -16,6 +16,7 @@ from lab.contracts import (
     errors_alone,
     limits,
     listeners,
+    lost_proxy,
     metrics,
     mtls,
     newcomers,
@@ -38,7 +39,8 @@ from lab.contracts.facts import Facts
 FAMILIES = (
     *(mtls, access, newcomers, tokens, tenants, user_agents, paths, routing),
     *(edge, compression, connections, streams, stream_calls, listeners, traffic, balancing, egress),
-    *(observed, metrics, traces, spans, errors_alone, limits, capacity, outages, drills),
+    *(observed, metrics, traces, spans, errors_alone, lost_proxy),
+    *(limits, capacity, outages, drills),
 )
 
 

@@ -43,11 +43,12 @@ def trials(request: pytest.FixtureRequest, mesh: DataPlane) -> Mapping[str, Tria
                 f"\nmutations, batch {number} of {len(together)}: {done[-1].seconds:.0f} s"
             )
             report.flush()
+            if RESULTS:
+                # After each batch: a run that is cut off leaves what it found.
+                Path(RESULTS).write_text(as_json(done), encoding="utf-8")
     finally:
         tried.end()
         report.write_line("\n" + table(done) if done else "")
-        if RESULTS and done:
-            Path(RESULTS).write_text(as_json(done), encoding="utf-8")
     return {one.mutation.id: one for one in done}
 
 

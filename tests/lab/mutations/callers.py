@@ -64,6 +64,10 @@ def _simple_east_west(objects: Objects) -> None:
     server["tls"] = {"mode": "SIMPLE", "credentialName": "voiceassistant-tls-cert"}
 
 
+def _left_to_auto(objects: Objects) -> None:
+    del named(objects, "DestinationRule", "knowledge-service")["spec"]["trafficPolicy"]["tls"]
+
+
 def _callers(objects: Objects, service: str) -> Object:
     rule: Object = named(objects, "AuthorizationPolicy", f"{service}-callers")["spec"]["rules"][0]
     return rule
@@ -146,6 +150,12 @@ MUTATIONS = (
         "the east-west entry does TLS without a client certificate",
         ("mtls.east-west",),
         _simple_east_west,
+    ),
+    Mutation(
+        "mtls.left-to-auto",
+        "a service's DestinationRule leaves mutual TLS to auto mTLS",
+        ("mtls.lost-proxy", "log.upstream-failure"),
+        _left_to_auto,
     ),
     Mutation(
         "access.any-of-namespace",

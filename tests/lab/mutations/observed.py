@@ -24,6 +24,10 @@ def _field_forgotten(values: dict[str, Any]) -> None:
     del _access_log(values)["code_details"]
 
 
+def _failure_forgotten(values: dict[str, Any]) -> None:
+    del _access_log(values)["upstream_failure"]
+
+
 def _query_logged(values: dict[str, Any]) -> None:
     _access_log(values)["path"] = "%REQ(:path)%"
 
@@ -75,6 +79,12 @@ MUTATIONS = (
         "a field of the access log is forgotten",
         ("log.fields",),
         control_plane=_field_forgotten,
+    ),
+    Mutation(
+        "log.failure-forgotten",
+        "the access log does not say why TLS failed",
+        ("log.upstream-failure",),
+        control_plane=_failure_forgotten,
     ),
     Mutation(
         "log.query",

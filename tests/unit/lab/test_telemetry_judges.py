@@ -8,6 +8,7 @@ import pytest
 
 from lab.contracts.contract import PUSHED, Contract, Recorded
 from lab.contracts.errors_alone import errors_alone
+from lab.contracts.lost_proxy import failure_logged
 from lab.contracts.metrics import counted, differs, labelled, names_in, statistics, unmerged
 from lab.contracts.runner import inspected
 from lab.contracts.spans import mistagged
@@ -99,6 +100,24 @@ def _line(proxy: str, log: str = "access") -> dict[str, Any]:
 )
 def test_errors_alone(wanted: str, lines: list[dict[str, Any]], wrong: str) -> None:
     told = errors_alone([wanted])([Reply(status=200)], Recorded([lines], []))
+    assert (told is None) if not wrong else (told is not None and wrong in told)
+
+
+FAILED = {"log": "access", "proxy": "a-1", "flags": "UF", "upstream_failure": "TLS_error:|x:y:z"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([FAILED], ""),
+        ([], "in no log"),
+        ([FAILED, {**FAILED, "upstream_failure": None}], "a-1 logged upstream_failure None"),
+        ([{**FAILED, "upstream_failure": "delayed_connect_error:_111"}], "flags UF"),
+        ([{**FAILED, "log": "audit"}], "in no log"),
+    ],
+)
+def test_failures_of_tls_are_logged(lines: list[dict[str, Any]], wrong: str) -> None:
+    told = failure_logged()([Reply(status=503)], Recorded([lines], []))
     assert (told is None) if not wrong else (told is not None and wrong in told)
 
 
