@@ -142,7 +142,7 @@ def _apart(facts: Facts) -> Iterator[Contract]:
     )
     yield Contract(
         "flood.apart",
-        "Each gateway instance counts for itself, and for each public host apart",
+        "Each gateway instance counts for itself, and for each public host apart.",
         DOCUMENT,
         (*(Call(CLIENT, asked(facts, client), _MAYBE) for _ in range(many)), *elsewhere),
         refilled(allowance, slice(0, many)),

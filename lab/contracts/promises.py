@@ -2,8 +2,8 @@
 
     python -m lab.contracts.promises [RESULTS]
 
-RESULTS is what `voicemesh verify --json` printed; without it the results that stand in the file
-are kept. A promise without a contract is listed too, so that nobody takes it for proven.
+RESULTS is what `voicemesh verify --json` printed. What it does not speak of keeps the result that
+stands in the file. A promise without a contract is listed too, so that nobody takes it for proven.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ STACK = "dev"
 LISTED = ("security.md", "traffic.md", "edge.md", "telemetry.md", "outages.md")
 """Documents in which every bullet of the list sections is a promise."""
 _NOT_RUN = "not run"
+_NOTHING: Mapping[str, str] = {}
 _HEAD = """\
 # Promises and their proofs
 
@@ -41,8 +42,17 @@ sends to proxies.
 _NAMED = "## How it is done"
 
 
-def made(found: Sequence[Contract], results: Mapping[str, bool]) -> str:
-    """The file's text. `results` says by contract id whether the promise held."""
+def made(
+    found: Sequence[Contract], results: Mapping[str, bool], before: Mapping[str, str] = _NOTHING
+) -> str:
+    """The file's text.
+
+    Args:
+        found: the contracts.
+        results: by contract id whether the promise held.
+        before: by the contracts of a promise, as the file names them, what an earlier run found;
+            it stands where none of them is in `results`.
+    """
     lines = [_HEAD]
     services = [one.name for one in catalogue().services]
     without = 0
@@ -59,9 +69,10 @@ def made(found: Sequence[Contract], results: Mapping[str, bool]) -> str:
             mine = proven.get(sentence, [])
             without += not mine
             names = ", ".join(f"`{name}" for name in _shortened(mine, services)) or "none"
-            lines.append(
-                f"| {sentence.replace('|', chr(92) + '|')} | {names} | {_result(mine, results)} |"
-            )
+            result = _result(mine, results)
+            if result == _NOT_RUN:
+                result = before.get(names, result)
+            lines.append(f"| {sentence.replace('|', chr(92) + '|')} | {names} | {result} |")
         lines.append("")
     lines.append(f"{len(found)} contracts; {without} promises have none.\n")
     return "\n".join(lines)
@@ -115,11 +126,16 @@ def results(path: Path) -> dict[str, bool]:
     return {row["id"]: row["passed"] for row in json.loads(path.read_text())["contracts"]}
 
 
+def written(text: str) -> dict[str, str]:
+    """By the contracts of a promise, as the file names them, the result that the file has."""
+    return dict(re.findall(r"^\| .* \| (`.*) \| ([^|]*) \|$", text, re.MULTILINE))
+
+
 def main(arguments: Sequence[str]) -> None:
     """Write the file."""
-    FILE.write_text(
-        made(list(declared()), results(Path(arguments[0])) if arguments else {}), encoding="utf-8"
-    )
+    before = written(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    found = results(Path(arguments[0])) if arguments else {}
+    FILE.write_text(made(list(declared()), found, before), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from lab.contracts import live
 from lab.contracts.all import contracts as every
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded
 from lab.contracts.facts import Facts
-from lab.contracts.promises import DOCS, FILE, STACK, declared, made, promises
+from lab.contracts.promises import DOCS, FILE, STACK, declared, made, promises, written
 from lab.contracts.runner import judged, sent
 from lab.errors import LabError
 from lab.exchange import Reply, Request
@@ -72,6 +72,25 @@ def test_nothing_is_called_passed_that_did_not_run(contracts: list[Contract]) ->
     assert "not run" not in made(contracts, every)
     failed = made(contracts, {**every, "jwt.expired": False})
     assert "failed: jwt.expired |" in failed
+
+
+def test_results_of_an_earlier_run_are_kept_where_the_last_said_nothing(
+    contracts: list[Contract],
+) -> None:
+    every = {contract.id: True for contract in contracts}
+    before = written(made(contracts, {**every, "jwt.audience": False}))
+    after = made(contracts, {"jwt.issuers": False}, before)
+    assert "| `jwt.audience` | failed: jwt.audience |" in after
+    assert "| `jwt.issuers` | failed: jwt.issuers |" in after
+    assert "| `mtls.plaintext` | passed |" in after
+    assert "not run" not in after
+    assert written(after) != before == written(made(contracts, {}, before))
+
+
+def test_every_promise_has_a_contract(contracts: list[Contract]) -> None:
+    text = made(contracts, {})
+    assert [line for line in text.splitlines() if line.endswith("| not proven |")] == []
+    assert text.endswith(f"{len(contracts)} contracts; 0 promises have none.\n")
 
 
 @pytest.mark.parametrize("document", ["security.md", "traffic.md", "edge.md"])
