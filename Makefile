@@ -27,7 +27,6 @@ $(READY): requirements.lock pyproject.toml
 
 up: setup ## Start the lab and deploy stack dev to it
 	@$(BIN)/voicemesh lab start
-	@$(BIN)/voicemesh up --stack dev
 
 down: setup ## Stop everything that `make up` started
 	@$(BIN)/voicemesh lab stop

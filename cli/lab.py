@@ -26,6 +26,8 @@ lab_app = typer.Typer(
 for verb in (shell, logs, request):
     lab_app.command()(verb)
 
+READY_SECONDS = 240.0
+
 Directory = Annotated[
     Path | None,
     typer.Option("--directory", help="Where the lab keeps its state; .voicemesh/lab by default."),
@@ -35,19 +37,33 @@ Directory = Annotated[
 @lab_app.command()
 def start(
     stack: Annotated[
-        str, typer.Option(help="The stack whose meshConfig istiod runs with.")
+        str, typer.Option(help="The stack that is deployed; istiod runs with its meshConfig.")
     ] = "dev",
+    deploy: Annotated[
+        bool, typer.Option(help="Deploy the stack, too, as `voicemesh up` does.")
+    ] = True,
     directory: Directory = None,
 ) -> None:
-    """Start what does not run yet: API server, istiod, kubelet, issuers' keys, span collector."""
+    """Start what does not run, control plane and data plane, and wait until every pod is ready."""
+    from cli.deploy import up
     from lab import stack as of_stack
+    from lab.data_plane import DataPlane
+    from lab.toolchain.progress import step
 
     began = time.monotonic()
-    if started := of_stack.start(_lab(directory), stack):
-        typer.echo(f"started {', '.join(started)} in {time.monotonic() - began:.0f} s")
-        typer.echo("Next: voicemesh up --stack dev, or voicemesh lab status")
-    else:
-        typer.echo("the lab runs; nothing had to be started")
+    lab = _lab(directory)
+    started = of_stack.start(lab, stack)
+    typer.echo(f"started {', '.join(started)}" if started else "the lab's parts all run")
+    data_plane = DataPlane.of_stack(lab, stack)
+    if deploy and not data_plane.deployable:
+        typer.echo(f"stack {stack} installs a control plane of its own: not deployed to the lab")
+    elif deploy:
+        up(stack, kubeconfig=lab.kubeconfig)
+    with step("waiting until every pod is ready"):
+        pods = data_plane.wait_until_ready(READY_SECONDS)
+    memory = sum(part.memory or 0 for part in lab.status())
+    seconds = time.monotonic() - began
+    typer.echo(f"ready after {seconds:.0f} s: {pods} pods, {memory / 1e9:.1f} GB of memory in all")
 
 
 @lab_app.command()

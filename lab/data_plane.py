@@ -121,25 +121,32 @@ class DataPlane:
             inputs=self.lab.certificates.digest,
         )
 
-    def wait_until_ready(self, seconds: float) -> None:
-        """Wait until every Deployment of the stack's namespaces has all its pods ready.
+    @property
+    def deployable(self) -> bool:
+        """Whether the lab can hold the stack: one that installs istiod needs a cluster without."""
+        return self.settings.control_plane.mode == "external"
+
+    def wait_until_ready(self, seconds: float) -> int:
+        """Wait until every Deployment of the cluster has all its pods ready; how many those are.
 
         Raises:
             LabError: it did not within `seconds`; the message names what is missing.
         """
-        until("all pods ready", self._check_ready, within=seconds, every=0.5)
+        return until("all pods ready", self._check_ready, within=seconds, every=0.5)
 
-    def _check_ready(self, *selection: str) -> None:
+    def _check_ready(self, *selection: str) -> int:
         kubectl = self.lab.kubectl
         pods = kubectl.get("pods", "--all-namespaces")["items"]
-        missing = []
+        missing, count = [], 0
         for deployment in kubectl.get("deployments", "--all-namespaces", *selection)["items"]:
             ready, wanted = readiness(deployment, pods)
+            count += ready
             if ready < wanted:
                 metadata = deployment["metadata"]
                 missing.append(f"{metadata['namespace']}/{metadata['name']} {ready}/{wanted}")
         if missing:
             raise NotYet(", ".join(missing))
+        return count
 
 
 def readiness(deployment: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> tuple[int, int]:

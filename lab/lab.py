@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from lab.waiting import NotYet, until
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "istiod")
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "pilot-discovery", "kubectl")
+_NODE = "node"
 _API = "api"
 _FORWARDER = "forwarder"
 _WATCHED = {
@@ -50,7 +52,8 @@ class PartStatus:
     since: float | None = None
     """Seconds since the epoch."""
     memory: int | None = None
-    """Resident bytes, those of its children included."""
+    """Bytes, those of all its descendants included: of the kubelet all pods'. What several processes
+    share is divided among them."""
 
 
 class Lab:
@@ -91,7 +94,7 @@ class Lab:
         manifests = istio.rendered(charts(), mesh_config, istiod_values or {})
         with self.directory.locked():
             self.directory.create()
-            started = ["node"] if self.node.start() else []
+            started = [_NODE] if self.node.start() else []
             self.certificates.ensure()
             server = self._start_forwarder()
             started += self._start_kubernetes(programs, server)
@@ -128,14 +131,14 @@ class Lab:
                 continue
         names = [*CONTROL_PLANE, *sorted(owners.keys() - set(CONTROL_PLANE))]
         return [
-            _status("node", [init] if init else []),
+            _status(_NODE, [init] if init else []),
             *(_status(name, owners.get(name, [])) for name in names),
         ]
 
     @staticmethod
     def complete(parts: list[PartStatus]) -> bool:
         """True if node and control plane are all there."""
-        needed = {"node", *CONTROL_PLANE}
+        needed = {_NODE, *CONTROL_PLANE}
         return all(one.state == "running" for one in parts if one.part in needed)
 
     def running(self) -> bool:
@@ -266,11 +269,25 @@ class Lab:
 def _status(name: str, processes: list[psutil.Process]) -> PartStatus:
     alive = []
     for process in processes:
-        try:
-            alive.append((process.create_time(), process.pid, process.memory_info().rss))
-        except psutil.Error:
-            continue
+        with suppress(psutil.Error):
+            alive.append((process.create_time(), process.pid))
     if not alive:
         return PartStatus(name, "stopped")
-    since, pid, _ = min(alive)
-    return PartStatus(name, "running", pid, since, sum(memory for _, _, memory in alive))
+    since, pid = min(alive)
+    # The node itself is the parent of whatever lost its own.
+    everyone = {} if name == _NODE else {one.pid: one for one in _descendants(processes)}
+    memory = sum(_memory(one) for one in {**everyone, **{p.pid: p for p in processes}}.values())
+    return PartStatus(name, "running", pid, since, memory)
+
+
+def _descendants(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
+    for process in processes:
+        with suppress(psutil.Error):
+            yield from process.children(recursive=True)
+
+
+def _memory(process: psutil.Process) -> int:
+    """A process's share of the memory in bytes; 0 if it has just ended."""
+    with suppress(psutil.Error):
+        return int(process.memory_full_info().pss)
+    return 0

@@ -25,12 +25,11 @@ from model import stack_file
 from model.access import Catalogue
 from model.catalogue import catalogue, services
 from model.stack_file import ROOT, adapted
-from tests.lab.conftest import MESH_CONFIG
+from tests.lab.conftest import MESH_CONFIG, PROGRAM, without_pulumi
 from tests.lab.stand_ins import certificate, pods
 
 pytestmark = pytest.mark.lab
 
-PROGRAM = Path(sys.executable).parent / "voicemesh"
 LEAVES = "notification-service"
 """A service that no other names as a caller, so that the catalogue holds together without it."""
 WITHOUT_IT = f"""
@@ -67,7 +66,7 @@ def voicemesh(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The real program; `pulumi` is never on its PATH."""
     return subprocess.run(
         [str(PROGRAM), *arguments, "--kubeconfig", str(lab.kubeconfig)],
-        env=_without_pulumi(),
+        env=without_pulumi(),
         capture_output=True,
         text=True,
         check=False,
@@ -181,7 +180,7 @@ def test_a_service_that_leaves_takes_exactly_its_objects(stands: Lab) -> None:
     command = ["-c", WITHOUT_IT, "up", "--stack", "dev", "--json"]
     ended = subprocess.run(
         [sys.executable, *command, "--kubeconfig", str(lab.kubeconfig)],
-        env=_without_pulumi(),
+        env=without_pulumi(),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -310,7 +309,7 @@ def test_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
     )
     ended = subprocess.run(
         [str(PROGRAM), "up", "--stack", "dev", "--kubeconfig", str(nowhere)],
-        env=_without_pulumi(),
+        env=without_pulumi(),
         capture_output=True,
         text=True,
         check=False,
@@ -332,7 +331,7 @@ def test_destroy_protects_all_but_dev(stack: str, lab: Lab) -> None:
 def test_destroy_asks(lab: Lab) -> None:
     ended = subprocess.run(
         [str(PROGRAM), "destroy", "--stack", "dev", "--kubeconfig", str(lab.kubeconfig)],
-        env=_without_pulumi(),
+        env=without_pulumi(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -462,7 +461,7 @@ def _started(lab: Lab) -> subprocess.Popen[str]:
     """`up` in a process group of its own, as a shell starts it."""
     return subprocess.Popen(
         [str(PROGRAM), "up", "--stack", "dev", "--kubeconfig", str(lab.kubeconfig)],
-        env=_without_pulumi(),
+        env=without_pulumi(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -508,13 +507,6 @@ def _by_action(ended: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
     for change in json.loads(ended.stdout)["changes"]:
         found.setdefault(change["action"], []).append(change["object"])
     return found
-
-
-def _without_pulumi() -> dict[str, str]:
-    from shutil import which
-
-    path = [d for d in os.environ["PATH"].split(os.pathsep) if not which("pulumi", path=d)]
-    return {**os.environ, "PATH": os.pathsep.join(path)}
 
 
 def _quiet(text: str, done: int) -> None:
