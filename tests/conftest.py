@@ -22,5 +22,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--mutations-alone",
         action="store_true",
-        help="try each mutation of tests/lab/mutations by itself, which takes an hour",
+        help="try each mutation of tests/lab/mutations by itself against all contracts: hours",
     )

@@ -1,8 +1,9 @@
 """Every contract can fail: each mistake in the deployed stack is noticed by exactly those meant to.
 
 It stands behind `test_promises` in the alphabet: the same lab serves both, and that one wants it new.
-With `--mutations-alone` each mutation is tried by itself; else those that no contract has to notice
-both of are tried together. VOICEMESH_MUTATIONS=FILE keeps the results as JSON.
+Mutations that no contract has to notice both of are tried together, against all contracts; then each
+by itself, against those that must notice it. With `--mutations-alone` each is tried by itself from
+the start, against all. VOICEMESH_MUTATIONS=FILE keeps the results as JSON.
 """
 
 from __future__ import annotations
@@ -36,16 +37,23 @@ def trials(request: pytest.FixtureRequest, mesh: DataPlane) -> Mapping[str, Tria
     )
     report = request.config.pluginmanager.getplugin("terminalreporter")
     done: list[Trial] = []
+
+    def said(text: str) -> None:
+        report.write_line(f"\n{text}")
+        report.flush()
+        if RESULTS:
+            # Each time: a run that is cut off leaves what it found.
+            Path(RESULTS).write_text(as_json(done), encoding="utf-8")
+
     try:
         for number, batch in enumerate(together, 1):
             done += tried.of(batch)
-            report.write_line(
-                f"\nmutations, batch {number} of {len(together)}: {done[-1].seconds:.0f} s"
-            )
-            report.flush()
-            if RESULTS:
-                # After each batch: a run that is cut off leaves what it found.
-                Path(RESULTS).write_text(as_json(done), encoding="utf-8")
+            said(f"mutations, batch {number} of {len(together)}: {done[-1].seconds:.0f} s")
+        for number, trial in enumerate(done):
+            if trial.alone is None:
+                done[number] = tried.by_itself(trial)
+                told = "noticed" if done[number].alone == trial.meant else "NOT NOTICED"
+                said(f"mutation {number + 1} of {len(done)} by itself, {trial.mutation.id}: {told}")
     finally:
         tried.end()
         report.write_line("\n" + table(done) if done else "")
@@ -70,6 +78,7 @@ def test_a_mutation_is_noticed_by_exactly_the_contracts_meant(
     assert trial.meant
     assert trial.failed == trial.meant
     assert trial.strays == {}
+    assert trial.alone == trial.meant
 
 
 _TEST = test_a_mutation_is_noticed_by_exactly_the_contracts_meant.__name__

@@ -1,9 +1,10 @@
 """How the trials of mutations are told: a table, JSON, and docs/MUTATIONS.md.
 
-    python -m tests.lab.mutations.table [RESULTS]
+    python -m tests.lab.mutations.table [RESULTS …]
 
-writes docs/MUTATIONS.md. RESULTS is the file that a run of tests/lab/test_promises_can_fail.py with
-VOICEMESH_MUTATIONS=FILE left behind; without it results are told as unknown.
+writes docs/MUTATIONS.md. RESULTS are files that runs of tests/lab/test_promises_can_fail.py with
+VOICEMESH_MUTATIONS=FILE left behind, of what two of them tried the last one counts; without any
+results are told as unknown.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tests.lab.mutations.all import ALL
 from tests.lab.mutations.mutation import Mutation
@@ -24,9 +24,12 @@ _HEAD = """\
 
 Made by `python -m tests.lab.mutations.table`; do not edit. Each row is a mistake that a person could
 make in the objects of stack dev (or in what istiod is started with). `tests/lab/test_promises_can_fail.py`
-deploys it to a real mesh and runs the contracts of [PROMISES.md](PROMISES.md): exactly those named
-here must fail, no more and no fewer; one in brackets may, by chance. A `*` stands for every contract
-whose id begins so.
+deploys it to a real mesh, together with others that no contract has to notice as well, and runs the
+contracts of [PROMISES.md](PROMISES.md): exactly those named here must fail, no more and no fewer; one
+in brackets may, by chance. Contracts that first bring the mesh into another state (an outage, a
+second instance, a drill) are run where one of that state is meant. Then each mutation is tried by
+itself, and each contract named here must fail once more, so that it was this mistake that it
+noticed. A `*` stands for every contract whose id begins so.
 """
 
 
@@ -41,6 +44,9 @@ def table(trials: Sequence[Trial]) -> str:
             f"  {len(one.failed)}/{len(one.meant)} of {meant}"
         )
         lines += [f"{'':{width}}  did not fail: {name}" for name in sorted(one.meant - one.failed)]
+        if one.alone is not None:
+            silent = sorted(one.failed - one.alone)
+            lines += [f"{'':{width}}  did not fail by itself: {name}" for name in silent]
         lines += [
             f"{'':{width}}  failed too: {name}: {why[:300]}"
             for name, why in sorted(one.strays.items())
@@ -61,6 +67,7 @@ def as_json(trials: Sequence[Trial]) -> str:
             "what": one.mutation.what,
             "meant": sorted(one.meant),
             "failed": sorted(one.failed),
+            "alone": None if one.alone is None else sorted(one.alone),
             "strays": one.strays,
             "caught": one.caught,
             "seconds": round(one.seconds, 1),
@@ -90,8 +97,11 @@ def document(mutations: Sequence[Mutation], results: Mapping[str, bool]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Write the file."""
-    found: dict[str, Any] = json.loads(Path(arguments[0]).read_text()) if arguments else {}
-    results = {row["id"]: row["caught"] for row in found.get("mutations", ())}
+    results = {
+        row["id"]: row["caught"]
+        for name in arguments
+        for row in json.loads(Path(name).read_text(encoding="utf-8"))["mutations"]
+    }
     FILE.write_text(document(ALL, results), encoding="utf-8")
 
 

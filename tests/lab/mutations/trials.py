@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from components.gateway_workload import GATEWAY
 from lab.clients import Clients
@@ -42,11 +42,13 @@ class Trial:
     """Contracts that failed though no mutation of the batch is meant by them, each with why."""
     seconds: float
     """What the whole batch took."""
+    alone: frozenset[str] | None = None
+    """Contracts of `meant` that failed when nothing else was wrong; None where that was not tried."""
 
     @property
     def caught(self) -> bool:
-        """True where exactly the contracts failed that must."""
-        return self.failed == self.meant and not self.strays
+        """True where exactly the contracts failed that must, by this mutation and no other."""
+        return self.failed == self.alone == self.meant and not self.strays
 
 
 class Trials:
@@ -91,7 +93,23 @@ class Trials:
         seconds = time.monotonic() - start
         for mutation in batch:
             own = meant(mutation, tried)
-            yield Trial(mutation, own, own & failed, strays, seconds)
+            noticed = own & failed
+            yield Trial(
+                mutation, own, noticed, strays, seconds, noticed if len(batch) == 1 else None
+            )
+
+    def by_itself(self, trial: Trial) -> Trial:
+        """The same trial, with what its mutation makes fail of the contracts meant when nothing else
+        is wrong: in a batch a contract could have failed by a mutation that it is not meant for.
+        """
+        wanted = [one for one in self._contracts() if one.id in trial.meant]
+        try:
+            self._change([trial.mutation])
+            outcomes = self._run(wanted)
+        except LabError as error:
+            return replace(trial, strays={**trial.strays, "the lab, by itself": str(error)})
+        failed = frozenset(one.contract.id for one in outcomes if one.tried and not one.passed)
+        return replace(trial, alone=failed)
 
     def end(self) -> None:
         """Make the mesh right again."""

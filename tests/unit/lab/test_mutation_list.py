@@ -126,15 +126,20 @@ def test_objects_can_be_removed(objects: Objects) -> None:
 
 def test_the_table_tells_what_was_missed() -> None:
     mutation = Mutation("family.mistake", "a mistake", ("a.*",), lambda o: [*o, {**_OBJECT}])
-    caught = Trial(mutation, frozenset({"a.b"}), frozenset({"a.b"}), {}, 1.0)
-    missed = Trial(mutation, frozenset({"a.b"}), frozenset(), {}, 1.0)
-    stray = Trial(mutation, frozenset({"a.b"}), frozenset({"a.b"}), {"c.d": "why"}, 1.0)
-    assert [one.caught for one in (caught, missed, stray)] == [True, False, False]
-    told = table.table([caught, missed, stray])
+    noticed, nothing = frozenset({"a.b"}), frozenset[str]()
+    caught = Trial(mutation, noticed, noticed, {}, 1.0, alone=noticed)
+    missed = Trial(mutation, noticed, nothing, {}, 1.0, alone=nothing)
+    stray = Trial(mutation, noticed, noticed, {"c.d": "why"}, 1.0, alone=noticed)
+    another = Trial(mutation, noticed, noticed, {}, 1.0, alone=nothing)
+    not_alone = Trial(mutation, noticed, noticed, {}, 1.0)
+    trials = [caught, missed, stray, another, not_alone]
+    assert [one.caught for one in trials] == [True, False, False, False, False]
+    told = table.table(trials)
     assert "family.mistake  caught  1/1 of a.*" in told
     assert "did not fail: a.b" in told
     assert "failed too: c.d: why" in told
-    assert told.endswith("1 of 3 mutations caught by exactly the contracts meant")
+    assert "did not fail by itself: a.b" in told
+    assert told.endswith("1 of 5 mutations caught by exactly the contracts meant")
     assert json.loads(table.as_json([caught, missed]))["caught"] == 1
 
 
