@@ -115,9 +115,15 @@ class World:
         return [record for record in self.pods if record["labels"].get("app") == app]
 
     def _pod(self, app: str) -> Mapping[str, Any]:
-        found = self.all(app)
+        """A pod of an app; of `APP@VERSION` one of that version."""
+        app, _, version = app.partition("@")
+        found = [
+            record
+            for record in self.all(app)
+            if not version or record["labels"].get("version") == version
+        ]
         if not found:
-            raise LabError(f"no pod of {app} runs")
+            raise LabError(f"no pod of {app}{f' {version}' if version else ''} runs")
         return found[0]
 
     def _logs(self) -> Iterable[Path]:

@@ -98,6 +98,14 @@ def _any_port(objects: Objects) -> None:
     del _callers(objects, "identity-service")["to"]
 
 
+def _any_method_for_gateway(objects: Objects) -> None:
+    """The gateway's own policy still refuses."""
+    spec = named(objects, "AuthorizationPolicy", "ai-orchestrator-gateway")["spec"]
+    for to in spec["rules"][0]["to"]:
+        if "/api/v1/ai" in to["operation"]["paths"]:
+            del to["operation"]["methods"]
+
+
 def _any_path_for_gateway(objects: Objects) -> None:
     policy = named(objects, "AuthorizationPolicy", "multimodal-engine-gateway")
     del policy["spec"]["rules"][0]["to"][0]["operation"]["paths"]
@@ -197,8 +205,14 @@ MUTATIONS = (
     Mutation(
         "access.any-path",
         "the gateway is allowed on every path of a service",
-        ("access.strangers.multimodal-engine",),
+        ("access.strangers.multimodal-engine", "access.gateway.multimodal-engine"),
         _any_path_for_gateway,
+    ),
+    Mutation(
+        "access.any-method",
+        "the gateway is allowed every method on a service's route that serves POST alone",
+        ("access.gateway.ai-orchestrator",),
+        _any_method_for_gateway,
     ),
     Mutation(
         "access.callee-forgotten",
