@@ -120,7 +120,8 @@ def _east_west(facts: Facts) -> Contract:
             # A certificate is no token.
             Call(Caller("identity", known), ask(api, Tls(api)), DENIED),
             Call(Caller("identity", known, "foreign"), ask(api, Tls(api), *token), REFUSED),
-            Call(Caller("identity", foreign), ask(api, Tls(api), *token), REFUSED),
+            # Gateways take every domain's certificates that the mesh's CA has signed, policies don't.
+            Call(Caller("identity", foreign), ask(api, Tls(api), *token), DENIED),
         ),
     )
 

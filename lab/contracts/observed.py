@@ -26,6 +26,7 @@ from lab.contracts.contract import (
     Watch,
 )
 from lab.contracts.facts import TENANT, USER, Facts
+from lab.contracts.world import NUMBERED
 from lab.exchange import Reply
 from model.service import Route, Service
 
@@ -81,7 +82,7 @@ def _audit(facts: Facts) -> Iterator[Contract]:
             *(
                 Call(CLIENT, facts.api(path, *facts.bearer(), agent, method=method), DENIED)
                 for name in facts.settings.authorization.denied_user_agents
-                for agent in (("user-agent", name),)
+                for agent in (("user-agent", f"{NUMBERED} {name}/1.0"),)
             ),
         ),
         watch=_not_audited(),

@@ -61,10 +61,13 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     )
     yield Contract(
         "cors.refused",
-        "A preflight of any other origin ends at the gateway as well, and allows nothing.",
+        "A preflight of any other origin ends at the gateway as well, with an answer that names no"
+        " origin, so that the browser goes no further.",
         DOCUMENT,
         tuple(
-            Call(CLIENT, _preflight(facts, route, origin), Expect((200,), headers=_NONE))
+            Call(
+                CLIENT, _preflight(facts, route, origin), Expect((200,), headers=((_ORIGIN, None),))
+            )
             for _, route in exposures
             for origin in _others(origins)
         ),

@@ -27,6 +27,8 @@ from lab.infrastructure import COLLECTOR, JWKS, OUTSIDE
 from lab.pod import recorded
 
 AGENT = "voicemesh-contract"
+NUMBERED = f"{AGENT}/?"
+"""Begins a User-Agent of a call's own by which the lines about the call are found all the same."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class World:
         names = {name.lower() for name, _ in headers}
         if "user-agent" not in names:
             headers = (*headers, ("user-agent", f"{AGENT}/{number}"))
+        headers = tuple(
+            (name, value.replace(NUMBERED, f"{AGENT}/{number}", 1)) for name, value in headers
+        )
         kind = call.caller.kind
         if kind == "client" and "x-forwarded-for" not in names:
             headers = (*headers, ("x-forwarded-for", client_address(number)))
