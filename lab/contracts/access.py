@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from components.gateway_workload import GATEWAY
 from lab.contracts.contract import (
@@ -186,7 +187,12 @@ def _strangers(facts: Facts, callee: Service) -> Iterator[Call]:
     )
     for stranger in strangers:
         identity = Caller("identity", f"spiffe://{trust_domain}/ns/{stranger}")
-        yield Call(identity, request(facts, callee, "pod"), DENIED)
+        for instance in instances(callee):
+            asked = replace(
+                request(facts, callee, "pod"),
+                address=f"pod:{instance}:{http_port(callee).number}",
+            )
+            yield Call(identity, asked, DENIED)
         if port := grpc_port(callee):
             yield Call(identity, raw_grpc(facts, callee, port), REFUSED_GRPC)
     # The gateway's identity on a path that is no declared route.
@@ -194,6 +200,11 @@ def _strangers(facts: Facts, callee: Service) -> Iterator[Call]:
     if port := grpc_port(callee):
         asked = raw_grpc(facts, callee, port, "/no.such.Service/Get")
         yield Call(gateway(facts), asked, REFUSED_GRPC)
+
+
+def instances(one: Service) -> tuple[str, ...]:
+    """A pod of each of a service's subsets, as addresses name it: `identity-service@canary`."""
+    return tuple(f"{one.name}@{subset.version}" for subset in one.subsets) or (one.name,)
 
 
 def gateway(facts: Facts) -> Caller:

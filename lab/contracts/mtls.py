@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lab.contracts.access import account, headers, request
+from lab.contracts.access import account, headers, instances, request
 from lab.contracts.contract import (
     CLIENT,
     DENIED,
@@ -19,7 +19,6 @@ from lab.contracts.contract import (
 )
 from lab.contracts.facts import Facts
 from lab.exchange import Request, Tls
-from model.service import Service
 
 DOCUMENT = "security.md"
 
@@ -79,11 +78,6 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     )
     if facts.settings.gateway.east_west:
         yield _east_west(facts)
-
-
-def instances(one: Service) -> tuple[str, ...]:
-    """A pod of each of a service's subsets, as addresses name it: `identity-service@canary`."""
-    return tuple(f"{one.name}@{subset.version}" for subset in one.subsets) or (one.name,)
 
 
 def _east_west(facts: Facts) -> Contract:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -175,6 +177,26 @@ def _tenant(facts: Facts) -> Iterator[Contract]:
             for sent in ((), spoofed[:1])
         ),
     )
+    lists = ([TENANT], [TENANT, "tenant-b"])
+    yield Contract(
+        "tenant.list",
+        "A tenant claim that is a list names none of its tenants: services see the list itself, as"
+        " JSON in base64.",
+        DOCUMENT,
+        tuple(
+            Call(
+                CLIENT,
+                facts.api(
+                    f"{route.path}/1",
+                    *facts.bearer(**{names.tenant.claim: several}),
+                    method=method[route.path],
+                ),
+                Expect((200,), served_by=one.name, seen=((tenant, _in_base64(several)),)),
+            )
+            for one, route in readable
+            for several in lists
+        ),
+    )
     yield Contract(
         "tenant.inside",
         "A tenant-isolated service refuses every request without a verified tenant, also from"
@@ -241,6 +263,10 @@ def _inside(
         yield Call(service(caller), asked, expect)
 
 
+def _in_base64(several: Sequence[str]) -> str:
+    return base64.b64encode(json.dumps(several, separators=(",", ":")).encode()).decode()
+
+
 def _logged_as(tenant: str, user: str) -> Watch:
     """The service's own proxy saw these headers: a gRPC answer does not show what it saw."""
 
@@ -275,7 +301,10 @@ def _roles(facts: Facts) -> Iterator[Contract]:
                 return facts.api(path, *facts.bearer(**{claim: role}), address, method=method)
 
             for role in restricted.roles:
-                calls.append(Call(CLIENT, ask(role, here), right))
+                calls += [
+                    Call(CLIENT, ask(claimed, here), right)
+                    for claimed in (role, [role], ["user", role])
+                ]
                 elsewhere.append(Call(CLIENT, ask(role, forwarded(facts, ELSEWHERE)), DENIED))
             calls += [
                 Call(CLIENT, ask(role, here), DENIED)
@@ -320,7 +349,7 @@ def unlisted_roles(facts: Facts, listed: Sequence[str]) -> Iterator[Claimed]:
     yield from (role for role in known if role not in listed)
     for role in listed:
         yield from (role.upper(), f"{role}s", role[:-1], f" {role}", f"{role},user")
-    yield from ("user", "", None)
+    yield from ("user", "", None, ["user"], [])
 
 
 def _without_role(facts: Facts) -> Iterator[Call]:

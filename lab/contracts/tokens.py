@@ -13,7 +13,15 @@ from urllib.parse import quote
 from joserfc.jwk import RSAKey
 
 from lab.contracts import preflights
-from lab.contracts.access import REFUSED_GRPC, account, gateway, http_port, raw_grpc, request
+from lab.contracts.access import (
+    REFUSED_GRPC,
+    account,
+    gateway,
+    http_port,
+    instances,
+    raw_grpc,
+    request,
+)
 from lab.contracts.contract import (
     CLIENT,
     DENIED,
@@ -27,7 +35,6 @@ from lab.contracts.contract import (
     service as through,
 )
 from lab.contracts.facts import Facts
-from lab.contracts.mtls import instances
 from lab.contracts.ways_in import OVER_GRPC, others, shared, sockets
 from lab.exchange import Request
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from model.catalogue import catalogue
 from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind
 
 _APPS = "voiceassistant-dev"
+_EXPOSED = tuple(one.name for one in catalogue().services if one.exposed)
 _ACCOUNTS = f"cluster.local/ns/{_APPS}/sa/"
 
 
@@ -96,6 +98,13 @@ def _caller_removed(objects: Objects) -> None:
 
 def _any_port(objects: Objects) -> None:
     del _callers(objects, "identity-service")["to"]
+
+
+def _anything_for_gateway(objects: Objects) -> None:
+    """Its own policies still refuse what no service declares."""
+    for name in _EXPOSED:
+        for rule in named(objects, "AuthorizationPolicy", f"{name}-gateway")["spec"]["rules"]:
+            del rule["to"]
 
 
 def _any_method_for_gateway(objects: Objects) -> None:
@@ -207,6 +216,15 @@ MUTATIONS = (
         "the gateway is allowed on every path of a service",
         ("access.strangers.multimodal-engine", "access.gateway.multimodal-engine"),
         _any_path_for_gateway,
+    ),
+    Mutation(
+        "access.gateway-anywhere",
+        "services let the gateway do anything that comes with a token",
+        (
+            "access.gateway.*",
+            *(f"access.strangers.{name}" for name in _EXPOSED),
+        ),
+        _anything_for_gateway,
     ),
     Mutation(
         "access.any-method",

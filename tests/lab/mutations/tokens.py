@@ -364,14 +364,9 @@ MUTATIONS = (
         "tenant.not-copied",
         "the tenant's header is no longer made from the token",
         (
-            *("tenant.claims", "tenant.claims-grpc", "tenant.inside", "audit.recorded"),
-            *(
-                "tenant.made-up-inside",
-                "audit.fields",
-                "audit.who",
-                "log.fields",
-                "trace.tags-of-ai",
-            ),
+            *("tenant.claims", "tenant.claims-grpc", "tenant.inside", "tenant.made-up-inside"),
+            *("tenant.list", "audit.recorded", "audit.fields", "audit.who", "log.fields"),
+            "trace.tags-of-ai",
         ),
         _tenant_not_copied,
     ),
@@ -384,7 +379,7 @@ MUTATIONS = (
     Mutation(
         "role.added",
         "users may delete users",
-        ("role.restricted", "role.service"),
+        ("role.restricted", "role.service", "path.restricted"),
         _role_added,
     ),
     Mutation(
@@ -402,7 +397,7 @@ MUTATIONS = (
     Mutation(
         "role.at-service-alone",
         "the gateway leaves it to the service who may delete users",
-        ("role.restricted",),
+        ("role.restricted", "path.restricted"),
         _roles_at_service_alone,
     ),
     Mutation(
@@ -420,7 +415,7 @@ MUTATIONS = (
     Mutation(
         "role.address-not-asked",
         "models may be changed from any address",
-        ("role.address",),
+        ("role.address", "path.restricted"),
         _address_not_asked,
     ),
     Mutation(
