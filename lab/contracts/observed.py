@@ -95,7 +95,7 @@ def _audit(facts: Facts) -> Iterator[Contract]:
         "security.md",
         tuple(
             Call(CLIENT, facts.api(path, *flood, method=method, timeout=30.0), Expect((401, 429)))
-            for _ in range(many + many // 5)
+            for _ in range(2 * many)
         ),
         judge=came(401, 429),
         watch=_not_audited(),

@@ -41,6 +41,8 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     yield from _tenant(facts)
     yield from _roles(facts)
     yield from _addresses(facts)
+    if not facts.settings.authorization.denied_user_agents:
+        return
     yield Contract(
         "agent.denied",
         "Clients whose User-Agent contains a name in `authorization.deniedUserAgents`, in any case"

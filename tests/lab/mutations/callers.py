@@ -147,13 +147,16 @@ MUTATIONS = (
     Mutation(
         "mtls.permissive",
         "a service takes plain text as well (PERMISSIVE)",
-        ("mtls.plaintext", "access.voice-engine", "access.strangers.voice-engine"),
+        (
+            *("mtls.plaintext", "access.voice-engine", "access.strangers.voice-engine"),
+            *("access.gateway.voice-engine", "jwt.audience", "jwt.inside", "jwt.past-gateway"),
+        ),
         _permissive,
     ),
     Mutation(
         "mtls.any-authority",
         "a filter left from debugging lets a service take certificates of any authority",
-        ("mtls.foreign-certificate",),
+        ("mtls.foreign-certificate", "mtls.foreign-domain"),
         _any_authority,
     ),
     Mutation(

@@ -43,7 +43,7 @@ def _issuer_added_inside(objects: Objects) -> None:
 
 
 def _no_token_from_gateway(objects: Objects) -> None:
-    for rule in policy(objects, "retrieval-service-gateway")["spec"]["rules"]:
+    for rule in policy(objects, "agent-engine-gateway")["spec"]["rules"]:
         del rule["from"][0]["source"]["requestPrincipals"]
 
 
@@ -236,7 +236,8 @@ MUTATIONS = (
         "jwt.route-made-public",
         "a route that needs a token is made public",
         (
-            *("jwt.none", "jwt.no-subject", "jwt.past-gateway", "path.no-token"),
+            *("jwt.none", "jwt.no-subject", "jwt.past-gateway", "jwt.preflight"),
+            *("path.no-token", "cors.refusals"),
             *("tenant.spoofed-without-token", "tenant.no-claim"),
         ),
         _route_made_public,
