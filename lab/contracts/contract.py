@@ -77,12 +77,14 @@ class Expect:
     protocol: str = ""
     within: float = 0.0
     """Seconds the answer may take at most."""
+    given_up: bool = False
+    """True where no answer may also be a client's own end of patience: others look at what it got."""
 
     def unmet(self, reply: Reply) -> str | None:
         """What is wrong with a reply; None where nothing is."""
         if reply.status not in self.status:
             return f"expected {self}, got {reply}"
-        if not reply.status and _NOBODY.search(reply.error):
+        if not reply.status and not self.given_up and _NOBODY.search(reply.error):
             return f"expected {self}: refused, closed or reset; got {reply}"
         if self.grpc and reply.status and reply.grpc_status not in self.grpc.split("|"):
             return f"expected gRPC status {self.grpc}, got {reply}"
