@@ -43,8 +43,8 @@ _NEVER_HANDLED = "connect-failure,refused-stream,reset-before-request"
 
 Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter
 """
-_CORS_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-_CORS_REQUEST_HEADERS = [
+CORS_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+CORS_REQUEST_HEADERS = [
     "authorization",
     "content-type",
     "x-request-id",
@@ -52,7 +52,7 @@ _CORS_REQUEST_HEADERS = [
     "x-session-id",
     "x-cohort",
 ]
-_CORS_EXPOSED_HEADERS = [
+CORS_EXPOSED_HEADERS = [
     "x-request-id",
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
@@ -298,9 +298,9 @@ def _cors_policy(cors: Cors, split: Split | None) -> CorsPolicy | None:
     marks = (one.header.lower() for one in (split.cohorts if split else ()) if one.header)
     return CorsPolicy(
         allow_origins=[StringMatch(exact=origin) for origin in cors.allowed_origins],
-        allow_methods=_CORS_METHODS,
-        allow_headers=list(dict.fromkeys((*_CORS_REQUEST_HEADERS, *marks))),
-        expose_headers=_CORS_EXPOSED_HEADERS,
+        allow_methods=CORS_METHODS,
+        allow_headers=list(dict.fromkeys((*CORS_REQUEST_HEADERS, *marks))),
+        expose_headers=CORS_EXPOSED_HEADERS,
         allow_credentials=True,
         max_age=cors.max_age,
         # A preflight of a foreign origin ends at the gateway; services never see one.

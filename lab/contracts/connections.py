@@ -124,7 +124,7 @@ def _headers(facts: Facts) -> Iterator[Contract]:
             Call(CLIENT, slow, Expect((408,))),
             Call(CLIENT, plain, Expect((408,))),
             # What it is told is HTTP/2, and no status to this client.
-            Call(CLIENT, replace(h2, pauses=_PAUSE, timeout=idle + 5), Expect((0,))),
+            Call(CLIENT, replace(h2, pauses=_PAUSE, timeout=idle + 5), Expect((0,), given_up=True)),
         ),
         cut_off(limit, idle),
         patient=True,

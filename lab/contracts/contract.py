@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -46,12 +47,21 @@ def service(name: str) -> Caller:
     return Caller("service", name)
 
 
+_NOBODY = re.compile(
+    r"Timeout|timed out|Open: |gaierror|\[Errno -|Name or service not known"
+    r"|Temporary failure in name resolution|No route to host|unreachable"
+)
+"""In a client's error: nobody refused anything. The name was not found, the way there neither, or
+the time was over."""
+
+
 @dataclass(frozen=True)
 class Expect:
     """What must come back; what is left out may be anything."""
 
     status: tuple[int, ...]
-    """Statuses that are right; 0 is no answer: the connection is refused, closed or reset."""
+    """Statuses that are right; 0 is no answer: the connection is refused, closed or reset. A call
+    that nobody answered in its time, or whose name or network is unknown, proves no refusal."""
     served_by: str = ""
     """The service whose pod must have answered."""
     version: str = ""
@@ -67,11 +77,15 @@ class Expect:
     protocol: str = ""
     within: float = 0.0
     """Seconds the answer may take at most."""
+    given_up: bool = False
+    """True where no answer may also be a client's own end of patience: others look at what it got."""
 
     def unmet(self, reply: Reply) -> str | None:
         """What is wrong with a reply; None where nothing is."""
         if reply.status not in self.status:
             return f"expected {self}, got {reply}"
+        if not reply.status and not self.given_up and _NOBODY.search(reply.error):
+            return f"expected {self}: refused, closed or reset; got {reply}"
         if self.grpc and reply.status and reply.grpc_status not in self.grpc.split("|"):
             return f"expected gRPC status {self.grpc}, got {reply}"
         found = [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from lab.contracts.access import account, headers, request
+from lab.contracts.access import account, headers, instances, request
 from lab.contracts.contract import (
     CLIENT,
+    DENIED,
     GATEWAY,
-    NOT_REACHED,
     PLAIN,
     REFUSED,
     Call,
@@ -20,8 +21,6 @@ from lab.contracts.facts import Facts
 from lab.exchange import Request, Tls
 
 DOCUMENT = "security.md"
-_SERVED = Expect((401, 403, 404))
-"""An answer of the gateway, which has no route without a token there."""
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -32,9 +31,19 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         "Every connection between workloads is mutual TLS; plain text to a service is refused.",
         DOCUMENT,
         tuple(
-            Call(PLAIN, Request(f"pod:{one.name}:{port.number}", one.name), REFUSED)
+            Call(
+                PLAIN,
+                replace(asked, address=f"pod:{instance}:{port.number}"),
+                REFUSED,
+            )
             for one in services
+            for instance in instances(one)
             for port in one.ports
+            for asked in (
+                Request("", one.name),
+                Request("", one.name, http2=True),
+                Request("", one.name, tls=Tls(one.name)),
+            )
         ),
     )
     yield Contract(
@@ -44,10 +53,12 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         tuple(
             Call(
                 Caller("identity", account(facts, facts.catalogue.callers(one)[0]), "foreign"),
-                request(facts, one, "pod"),
+                replace(request(facts, one, "pod"), address=f"pod:{instance}:{port.number}"),
                 REFUSED,
             )
             for one in services
+            for instance in instances(one)
+            for port in one.ports
         ),
     )
     yield Contract(
@@ -57,43 +68,56 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         tuple(
             Call(
                 Caller("identity", _foreign(facts, facts.catalogue.callers(one)[0])),
-                request(facts, one, "pod"),
-                Expect((0, 403)),
+                replace(request(facts, one, "pod"), address=f"pod:{instance}:{port.number}"),
+                REFUSED,
             )
             for one in services
+            for instance in instances(one)
+            for port in one.ports
         ),
     )
-    host = f"identity-service.{facts.settings.namespaces.apps}.svc.cluster.local"
     if facts.settings.gateway.east_west:
-        api = facts.settings.api_host
-        yield Contract(
-            "mtls.east-west",
-            "The east-west entry on port 15443 serves only callers with a certificate of the mesh.",
-            DOCUMENT,
-            (
-                Call(
-                    CLIENT,
-                    Request(f"{GATEWAY}:15443", host, tls=Tls(host), headers=headers(facts)),
-                    REFUSED,
-                ),
-                Call(
-                    CLIENT,
-                    Request(f"{GATEWAY}:15443", api, tls=Tls(api), headers=headers(facts)),
-                    REFUSED,
-                ),
-                Call(CLIENT, Request(f"{GATEWAY}:15443", host), REFUSED),
-                Call(
-                    Caller("identity", account(facts, "voice-engine")),
-                    Request(f"{GATEWAY}:15443", api, tls=Tls(api), headers=headers(facts)),
-                    _SERVED,
-                ),
-                Call(
-                    Caller("identity", account(facts, "voice-engine"), "foreign"),
-                    Request(f"{GATEWAY}:15443", api, tls=Tls(api), headers=headers(facts)),
-                    NOT_REACHED,
-                ),
-            ),
+        yield _east_west(facts)
+
+
+def _east_west(facts: Facts) -> Contract:
+    """On a route that needs a token, and with one: only the certificate is in question."""
+    one, route = next(
+        (one, route)
+        for one, route in facts.catalogue.exposures
+        if route.access == "token" and not route.methods and not route.restricted
+    )
+    api = facts.settings.api_host
+    inside = f"{one.name}.{facts.settings.namespaces.apps}.svc.cluster.local"
+    caller = facts.catalogue.names[-1]
+    known, foreign = account(facts, caller), _foreign(facts, caller)
+
+    def ask(host: str, tls: Tls | None = None, *sent: tuple[str, str]) -> Request:
+        return Request(
+            f"{GATEWAY}:15443", host, path=f"{route.path}/1", tls=tls, headers=sent, timeout=15.0
         )
+
+    token = headers(facts)
+    return Contract(
+        "mtls.east-west",
+        "The east-west entry on port 15443 serves only callers with a certificate of the mesh.",
+        DOCUMENT,
+        (
+            Call(CLIENT, ask(inside, Tls(inside), *token), REFUSED),
+            Call(CLIENT, ask(api, Tls(api), *token), REFUSED),
+            Call(CLIENT, ask(api, None, *token), REFUSED),
+            Call(
+                Caller("identity", known),
+                ask(api, Tls(api), *token),
+                Expect((200,), served_by=one.name),
+            ),
+            # A certificate is no token.
+            Call(Caller("identity", known), ask(api, Tls(api)), DENIED),
+            Call(Caller("identity", known, "foreign"), ask(api, Tls(api), *token), REFUSED),
+            # Gateways take every domain's certificates that the mesh's CA has signed, policies don't.
+            Call(Caller("identity", foreign), ask(api, Tls(api), *token), DENIED),
+        ),
+    )
 
 
 def _foreign(facts: Facts, name: str) -> str:

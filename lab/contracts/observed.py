@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from components.gateway_workload import GATEWAY
 from components.mesh_config import access_log_fields
@@ -12,9 +13,22 @@ from components.request_fields import (
     SESSION_HEADER,
     TOKENS_HEADER,
 )
-from lab.contracts.contract import CLIENT, DENIED, Call, Contract, Expect, Recorded, Watch
+from lab.contracts.addresses import ELSEWHERE, Header, forwarded, from_administration
+from lab.contracts.contract import (
+    CLIENT,
+    DENIED,
+    UNAUTHENTICATED,
+    Call,
+    Contract,
+    Expect,
+    Judge,
+    Recorded,
+    Watch,
+)
 from lab.contracts.facts import TENANT, USER, Facts
+from lab.contracts.world import NUMBERED
 from lab.exchange import Reply
+from model.service import Route, Service
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -24,31 +38,128 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     yield from _access_log(facts)
 
 
+@dataclass(frozen=True)
+class Audited:
+    """What must be recorded of one call."""
+
+    what: str
+    """The call in a few words."""
+    proxies: tuple[str, ...]
+    """Who must have one record each, by the beginnings of their names."""
+    fields: Mapping[str, object]
+    """What each record says; None where it must say nothing."""
+
+
 def _audit(facts: Facts) -> Iterator[Contract]:
-    claim = facts.settings.authentication.role.claim
-    address = facts.settings.authorization.admin_addresses[0].split("/")[0]
-    calls, wanted = [], []
-    for one, route in facts.catalogue.exposures:
-        for method in route.audit:
-            path = f"{route.path}/42"
-            for role, expect, sent in (
-                ("admin", (200,), address),
-                ("user", (200, 403), "198.18.9.1"),
-            ):
-                bearer = facts.bearer(**{claim: role})
-                request = facts.api(
-                    f"{path}?secret=1", *bearer, ("x-forwarded-for", sent), method=method
-                )
-                calls.append(Call(CLIENT, request, Expect(expect)))
-                wanted.append({"method": method, "path": path, "role": role, "service": one.name})
+    asked = [
+        case
+        for one, route in facts.catalogue.exposures
+        for method in route.audit
+        for case in _audited_cases(facts, one, route, method)
+    ]
     yield Contract(
         "audit.recorded",
-        "Every PUT and DELETE on users, knowledge and documents leaves an audit record with who,"
-        " tenant and what, also when it is refused.",
+        "Every PUT and DELETE on users, knowledge and documents that comes to the policies leaves an"
+        " audit record with who, tenant and what: at the gateway, also when a policy refuses it, and"
+        " at the service that it is let through to.",
         "security.md",
-        tuple(calls),
-        watch=_audited(wanted),
+        tuple(call for call, _ in asked),
+        watch=audited([wanted for _, wanted in asked]),
     )
+    route = next(route for _, route in facts.catalogue.exposures if route.audit)
+    path, method = f"{route.path}/44", route.audit[-1]
+    wrong, many = ("authorization", "Bearer wrong"), facts.settings.rate_limits.per_address.requests
+    before = (
+        "What is refused before the policies are asked leaves none: for an invalid token (401), for"
+        " its User-Agent (403) or as a flood (429)."
+    )
+    yield Contract(
+        "audit.before-policies",
+        before,
+        "security.md",
+        (
+            Call(CLIENT, facts.api(path, wrong, method=method), UNAUTHENTICATED),
+            *(
+                Call(CLIENT, facts.api(path, *facts.bearer(), agent, method=method), DENIED)
+                for name in facts.settings.authorization.denied_user_agents
+                for agent in (("user-agent", f"{NUMBERED} {name}/1.0"),)
+            ),
+        ),
+        watch=_not_audited(),
+        settle=3.0,
+    )
+    flood = (wrong, ("x-forwarded-for", facts.flooding(30)))
+    yield Contract(
+        "flood.not-audited",
+        before,
+        "security.md",
+        tuple(
+            Call(CLIENT, facts.api(path, *flood, method=method, timeout=30.0), Expect((401, 429)))
+            for _ in range(2 * many)
+        ),
+        judge=came(401, 429),
+        watch=_not_audited(),
+        settle=3.0,
+    )
+
+
+def _audited_cases(
+    facts: Facts, one: Service, route: Route, method: str
+) -> Iterator[tuple[Call, Audited]]:
+    """One that is let through, and every kind that a policy refuses."""
+    names = facts.settings.authentication
+    tenant, role = names.tenant.claim, names.role.claim
+    path = f"{route.path}/42"
+    roles = next(
+        (rule.roles for rule in route.restricted if not rule.methods or method in rule.methods), ()
+    )
+    here = from_administration(facts)
+    right = roles[0] if roles else "user"
+
+    def case(
+        what: str, status: int, who: Mapping[str, object], *sent: Header, address: Header | None
+    ) -> tuple[Call, Audited]:
+        asked = facts.api(
+            f"{path}?secret=1", *sent, *((address,) if address else ()), method=method
+        )
+        proxies = (GATEWAY, one.name) if status == 200 else (GATEWAY,)
+        fields = {"method": method, "path": path, "code": status, **who}
+        served = Expect((status,), served_by=one.name if status == 200 else "")
+        return Call(CLIENT, asked, served), Audited(f"{method} {path} {what}", proxies, fields)
+
+    known = {"tenant_id": TENANT, "user_id": USER, "role": right}
+    yield case(
+        f"as {right}",
+        200 if here or not roles else 403,
+        known,
+        *facts.bearer(**{role: right}),
+        address=here,
+    )
+    yield case(
+        "without a tenant",
+        403,
+        {**known, "tenant_id": None},
+        *facts.bearer(**{role: right, tenant: None}),
+        address=here,
+    )
+    yield case(
+        "without a token", 403, dict.fromkeys(("tenant_id", "user_id", "role")), address=here
+    )
+    if roles:
+        yield case(
+            "with a role that may not",
+            403,
+            {**known, "role": "user"},
+            *facts.bearer(),
+            address=here,
+        )
+        yield case(
+            "from an address that may not",
+            403,
+            known,
+            *facts.bearer(**{role: right}),
+            address=forwarded(facts, ELSEWHERE),
+        )
 
 
 def _audit_alone(facts: Facts) -> Iterator[Contract]:
@@ -56,8 +167,10 @@ def _audit_alone(facts: Facts) -> Iterator[Contract]:
     route = next(route for _, route in facts.catalogue.exposures if "DELETE" in route.audit)
     path = f"{route.path}/43"
     claim, names = facts.settings.authentication.role.claim, facts.settings.authentication
-    admin = facts.settings.authorization.admin_addresses[0].split("/")[0]
-    bearer, source = facts.bearer(**{claim: "admin"}), ("x-forwarded-for", admin)
+    bearer, source = facts.bearer(**{claim: "admin"}), from_administration(facts)
+    if source is None:
+        return  # DELETE is refused everywhere then
+    admin = source[1].split(",")[0]
     forged = tuple((name, "forged") for name in (
         names.tenant.header, names.user.header, names.role.header,
     ))  # fmt: skip
@@ -153,29 +266,39 @@ def _not_audited() -> Watch:
     return watch
 
 
-def _audited(wanted: Sequence[dict[str, str]]) -> Watch:
-    def watch(replies: Sequence[Reply], recorded: Recorded) -> str | None:
-        for reply, expected, lines in zip(replies, wanted, recorded.lines, strict=True):
-            what = f"{expected['method']} {expected['path']} as {expected['role']}"
+def audited(wanted: Sequence[Audited]) -> Watch:
+    """Of each call exactly the proxies that must have a record have one, and it says the right."""
+
+    def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
+        for expected, lines in zip(wanted, recorded.lines, strict=True):
             records = [line for line in lines if line["log"] == "audit"]
-            if not records:
-                return f"{what}: no audit record"
+            proxies = sorted(str(record["proxy"]) for record in records)
+            of_each = [
+                sum(proxy.startswith(f"{name}-") for proxy in proxies) for name in expected.proxies
+            ]
+            if len(proxies) != len(of_each) or set(of_each) != {1}:
+                found = ", ".join(proxies) or "nobody"
+                return f"{expected.what}: recorded by {found}, not by {expected.proxies}"
             for record in records:
-                told = {key: record.get(key) for key in ("method", "path", "tenant_id", "user_id")}
-                right = {
-                    "method": expected["method"], "path": expected["path"],
-                    "tenant_id": TENANT, "user_id": USER,
-                }  # fmt: skip
-                if told != right:
-                    return f"{what}: the record of {record['proxy']} says {told}"
-            at_gateway = [r for r in records if "ingressgateway" in r["proxy"]]
-            if not at_gateway and not any(expected["service"] in r["proxy"] for r in records):
-                return f"{what}: recorded by {[r['proxy'] for r in records]} only"
-            if all(record.get("code") != reply.status for record in records):
-                return f"{what}: answered {reply.status}, records say otherwise"
-        return None
+                for name, value in expected.fields.items():
+                    if record.get(name) != value:
+                        return (
+                            f"{expected.what}: the record of {record['proxy']} says {name}"
+                            f" {record.get(name)}, must be {value}"
+                        )
+        return None if wanted else "nothing is audited"
 
     return watch
+
+
+def came(*statuses: int) -> Judge:
+    """Each of these statuses came at least once."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        missing = set(statuses) - {reply.status for reply in replies}
+        return f"no answer was {', '.join(map(str, sorted(missing)))}" if missing else None
+
+    return judge
 
 
 def _access_log(facts: Facts) -> Iterator[Contract]:

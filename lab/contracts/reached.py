@@ -8,7 +8,8 @@ from components.gateway_workload import GATEWAY
 from lab.contracts.contract import Recorded
 from lab.exchange import Reply
 
-_REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
+_REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "7", "16", "8")
+"""Statuses of gRPC with which proxies refuse, by name and as they stand in a header."""
 
 
 def refused_at_gateway(replies: Sequence[Reply], recorded: Recorded) -> str | None:
@@ -24,4 +25,5 @@ def refused_at_gateway(replies: Sequence[Reply], recorded: Recorded) -> str | No
 
 
 def _refused(reply: Reply) -> bool:
-    return reply.status not in (101, 200) or reply.grpc_status in _REFUSALS
+    told = reply.grpc_status or reply.header("grpc-status")
+    return reply.status not in (101, 200) or told in _REFUSALS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from lab.contracts.addresses import from_administration
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
 from lab.contracts.reached import refused_at_gateway
@@ -110,8 +111,8 @@ def rights(facts: Facts, route: Route, method: str) -> tuple[tuple[str, str], ..
     claim = facts.settings.authentication.role.claim
     for rule in route.restricted:
         if not rule.methods or method in rule.methods:
-            address = facts.settings.authorization.admin_addresses[0].split("/")[0]
-            return (*facts.bearer(**{claim: rule.roles[-1]}), ("x-forwarded-for", address))
+            address = from_administration(facts)
+            return (*facts.bearer(**{claim: rule.roles[-1]}), *((address,) if address else ()))
     return facts.bearer()
 
 

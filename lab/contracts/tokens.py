@@ -3,44 +3,68 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import cycle
 from urllib.parse import quote
 
 from joserfc.jwk import RSAKey
 
-from lab.contracts.contract import CLIENT, DENIED, UNAUTHENTICATED, Call, Contract, Expect
+from lab.contracts import preflights
+from lab.contracts.access import (
+    REFUSED_GRPC,
+    account,
+    gateway,
+    http_port,
+    instances,
+    raw_grpc,
+    request,
+)
+from lab.contracts.contract import (
+    CLIENT,
+    DENIED,
+    UNAUTHENTICATED,
+    Call,
+    Caller,
+    Contract,
+    Expect,
+)
+from lab.contracts.contract import (
+    service as through,
+)
 from lab.contracts.facts import Facts
-from lab.contracts.ways_in import others, sockets
+from lab.contracts.ways_in import OVER_GRPC, others, shared, sockets
 from lab.exchange import Request
 
 DOCUMENT = "security.md"
 _BAD = (
-    "A token that is expired, not yet valid, signed by another key, unsigned, or from an unlisted"
-    " issuer is refused with 401."
+    "A token that is expired, not yet valid, signed by another key or in another way, unsigned, or"
+    " from an unlisted issuer is refused with 401."
 )
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
     """The family `jwt`."""
     exposures = facts.catalogue.exposures
-    protected = [(service, route) for service, route in exposures if route.access == "token"]
-    public = [(service, route) for service, route in exposures if route.access == "public"]
+    protected = [route for _, route in exposures if route.access == "token"]
+    public = [(one, route) for one, route in exposures if route.access == "public"]
     yield Contract(
         "jwt.none",
         "A route needs a token unless the catalogue declares it public and says why.",
         DOCUMENT,
         tuple(
             Call(CLIENT, facts.api(f"{route.path}/1", method=method), DENIED)
-            for _, route in protected
+            for route in protected
             for method in (route.methods or ("GET", "POST"))
         )
         + tuple(
             Call(CLIENT, facts.grpc(f"/{grpc.name}/Get"), Expect((200,), grpc="PERMISSION_DENIED"))
-            for service in facts.catalogue.services
-            for grpc in service.grpc
+            for one in facts.catalogue.services
+            for grpc in one.grpc
         )
-        + tuple(Call(CLIENT, way.ask(), way.denied) for way in sockets(facts)),
+        + tuple(Call(CLIENT, way.ask(), way.denied) for way in (*sockets(facts), *shared(facts))),
         safe=True,
     )
     bad = dict(_bad_tokens(facts))
@@ -50,13 +74,18 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         "jwt.audience",
         "A token for another audience is refused with 403.",
         DOCUMENT,
-        tuple(_denied(facts, facts.token(aud="another"))),
+        tuple(_denied(facts, facts.token(aud="another")))
+        + tuple(_inside(facts, {"another": facts.token(aud="another")}, DENIED, "7")),
     )
     yield Contract(
         "jwt.no-subject",
         "A token without a subject is refused with 403.",
         DOCUMENT,
-        tuple(_denied(facts, facts.token(sub=None))),
+        tuple(
+            call
+            for token in (facts.token(sub=None), facts.token(sub=""))
+            for call in _denied(facts, token)
+        ),
     )
     yield Contract(
         "jwt.issuers",
@@ -87,13 +116,13 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         tuple(
             call
-            for service, route in public
+            for one, route in public
             for method in ((route.methods or ("GET", "POST"))[0],)
             for call in (
                 Call(
                     CLIENT,
                     facts.api(route.path, method=method),
-                    Expect((200,), served_by=service.name),
+                    Expect((200,), served_by=one.name),
                 ),
                 Call(
                     CLIENT,
@@ -103,17 +132,75 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             )
         ),
     )
-    yield from _preflight(facts)
+    yield Contract(
+        "jwt.inside",
+        "A bad token is refused with 401 by every service too, whoever hands it on inside the mesh.",
+        DOCUMENT,
+        tuple(_inside(facts, bad, UNAUTHENTICATED, "16")),
+    )
+    yield Contract(
+        "jwt.past-gateway",
+        "A service asks for the token again: on a route that needs one it serves not even the"
+        " gateway without it.",
+        DOCUMENT,
+        tuple(_past_gateway(facts)),
+    )
+    yield from preflights.contracts(facts)
+
+
+def _inside(
+    facts: Facts, tokens: Mapping[str, str], expect: Expect, grpc_status: str
+) -> Iterator[Call]:
+    """Each token to each port of each service, past a caller's proxy and through it."""
+    for one in facts.catalogue.services:
+        caller = facts.catalogue.callers(one)[0]
+        identity = Caller("identity", account(facts, caller))
+        for token in tokens.values():
+            sent = (_authorization(token),)
+            asked = request(facts, one, "service")
+            yield Call(through(caller), replace(asked, headers=sent), expect)
+            for port in one.ports:
+                if port.protocol == "grpc":
+                    called = replace(raw_grpc(facts, one, port), headers=(*OVER_GRPC, *sent))
+                    refused = Expect((200,), headers=(("grpc-status", grpc_status),))
+                    yield Call(identity, called, refused)
+        for token, instance in zip(cycle(tokens.values()), instances(one), strict=False):
+            asked = replace(
+                request(facts, one, "pod"),
+                address=f"pod:{instance}:{http_port(one).number}",
+                headers=(_authorization(token),),
+            )
+            yield Call(identity, asked, expect)
+
+
+def _past_gateway(facts: Facts) -> Iterator[Call]:
+    """With the gateway's identity, as if the gateway let everything in."""
+    caller = gateway(facts)
+    for one in facts.catalogue.services:
+        asked = [
+            (route.path, method, facts.settings.api_host)
+            for route in one.routes
+            if route.access == "token"
+            for method in route.methods or ("GET", "POST")
+        ]
+        asked += [(socket.path, "GET", facts.settings.ws_host) for socket in one.websockets]
+        for path, method, host in asked:
+            address = f"pod:{one.name}:{http_port(one).number}"
+            request = Request(address, host, method=method, path=f"{path}/1", timeout=15.0)
+            yield Call(caller, request, DENIED)
+        for grpc in one.grpc:
+            called = raw_grpc(facts, one, one.port(grpc.port), f"/{grpc.name}/Get")
+            yield Call(caller, replace(called, headers=OVER_GRPC), REFUSED_GRPC)
 
 
 def _refused(facts: Facts, name: str, token: str) -> Contract:
     places = [_ask(facts, token)]
-    for service in facts.catalogue.services:
+    for one in facts.catalogue.services:
         places += [
             facts.api(f"{route.path}/1", _authorization(token), method=route.methods[0])
             if route.methods
             else facts.api(f"{route.path}/1", _authorization(token))
-            for route in service.routes
+            for route in one.routes
             if route.access == "token"
         ]
     return Contract(
@@ -148,6 +235,8 @@ def _bad_tokens(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "other-issuers-key", facts.token(issuer=0, key=facts.issuers.key(1))
     yield "unlisted-issuer", facts.token(iss="https://evil.example")
     yield "unlisted-issuer-own-key", facts.token(iss="https://evil.example", key=stranger)
+    yield "unknown-key", facts.token(key=RSAKey.generate_key(2048, {"kid": "none", "use": "sig"}))
+    yield "symmetric", _symmetric(facts)
     payload = facts.token().split(".")[1]
     yield "unsigned", f"{_encoded({'alg': 'none', 'typ': 'JWT'})}.{payload}."
     yield "unsigned-claimed-signed", f"{facts.token().split('.')[0]}.{payload}."
@@ -158,7 +247,17 @@ def _bad_tokens(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "no-token-at-all", quote("not a token")
 
 
-def _encoded(content: dict[str, object]) -> str:
+def _symmetric(facts: Facts) -> str:
+    """Signed with the issuer's public key as if it were a shared secret (HS256)."""
+    public = facts.issuers.key(0)
+    header = {"alg": "HS256", "typ": "JWT", "kid": public.kid}
+    payload = facts.token().split(".")[1]
+    signed = f"{_encoded(header)}.{payload}"
+    digest = hmac.digest(public.as_pem(private=False), signed.encode(), "sha256")
+    return f"{signed}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+
+
+def _encoded(content: Mapping[str, object]) -> str:
     return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
 
 
@@ -168,45 +267,3 @@ def _authorization(token: str) -> tuple[str, str]:
 
 def _ask(facts: Facts, token: str) -> Request:
     return facts.api("/api/v1/users/1", _authorization(token))
-
-
-def _preflight(facts: Facts) -> Iterator[Contract]:
-    origins = facts.settings.edge.cors.allowed_origins
-    if not origins:
-        return
-
-    def preflight(origin: str) -> Request:
-        return facts.api(
-            "/api/v1/users",
-            ("origin", origin),
-            ("access-control-request-method", "GET"),
-            ("access-control-request-headers", "authorization"),
-            method="OPTIONS",
-        )
-
-    allowed = Expect(
-        (200, 204),
-        headers=(
-            ("access-control-allow-origin", origins[0]),
-            ("access-control-allow-credentials", "true"),
-        ),
-    )
-    yield Contract(
-        "jwt.preflight",
-        "A CORS preflight passes without a token and is answered by the gateway; any other OPTIONS"
-        " request needs one.",
-        DOCUMENT,
-        (
-            Call(CLIENT, preflight(origins[0]), allowed),
-            Call(
-                CLIENT,
-                preflight("https://evil.example"),
-                Expect((200, 204, 403), headers=(("access-control-allow-origin", None),)),
-            ),
-            Call(CLIENT, facts.api("/api/v1/users", method="OPTIONS"), DENIED),
-            Call(
-                CLIENT, facts.api("/api/v1/users", ("origin", origins[0]), method="OPTIONS"), DENIED
-            ),
-        ),
-        safe=True,
-    )

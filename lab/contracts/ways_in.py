@@ -6,7 +6,7 @@ What the documents promise of tokens, tenants, addresses and headers they promis
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -14,6 +14,9 @@ from lab.contracts.contract import DENIED, UNAUTHENTICATED, Expect
 from lab.contracts.facts import Facts
 from lab.exchange import Request
 from model.service import Service
+
+OVER_GRPC = (("content-type", "application/grpc"), ("te", "trailers"))
+"""Headers by which proxies know a gRPC request."""
 
 
 class Ask(Protocol):
@@ -64,6 +67,33 @@ def methods(facts: Facts) -> Iterator[WayIn]:
                 )
 
 
+def shared(facts: Facts) -> Iterator[WayIn]:
+    """A method of every gRPC service on a port that serves plain requests too.
+
+    The echo server takes it for a plain request there and answers with what it saw.
+    """
+    host = facts.settings.grpc_host
+    for one in facts.catalogue.services:
+        for grpc in one.grpc:
+            if one.port(grpc.port).protocol != "grpc":
+
+                def ask(
+                    *headers: tuple[str, str], timeout: float = 10.0, name: str = grpc.name
+                ) -> Request:
+                    asked = facts.api(
+                        f"/{name}/Get", *OVER_GRPC, *headers, method="POST", timeout=timeout
+                    )
+                    return replace(asked, authority=host, tls=facts.tls(host))
+
+                yield WayIn(
+                    one,
+                    ask,
+                    Expect((200,), served_by=one.name, path=f"/{grpc.name}/Get"),
+                    Expect((200,), headers=(("grpc-status", "7"),)),
+                    Expect((200,), headers=(("grpc-status", "16"),)),
+                )
+
+
 def others(facts: Facts) -> list[WayIn]:
     """Every way in that is no plain request."""
-    return [*sockets(facts), *methods(facts)]
+    return [*sockets(facts), *methods(facts), *shared(facts)]

@@ -27,6 +27,8 @@ from lab.infrastructure import COLLECTOR, JWKS, OUTSIDE
 from lab.pod import recorded
 
 AGENT = "voicemesh-contract"
+NUMBERED = f"{AGENT}/?"
+"""Begins a User-Agent of a call's own by which the lines about the call are found all the same."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class World:
         names = {name.lower() for name, _ in headers}
         if "user-agent" not in names:
             headers = (*headers, ("user-agent", f"{AGENT}/{number}"))
+        headers = tuple(
+            (name, value.replace(NUMBERED, f"{AGENT}/{number}", 1)) for name, value in headers
+        )
         kind = call.caller.kind
         if kind == "client" and "x-forwarded-for" not in names:
             headers = (*headers, ("x-forwarded-for", client_address(number)))
@@ -115,9 +120,15 @@ class World:
         return [record for record in self.pods if record["labels"].get("app") == app]
 
     def _pod(self, app: str) -> Mapping[str, Any]:
-        found = self.all(app)
+        """A pod of an app; of `APP@VERSION` one of that version."""
+        app, _, version = app.partition("@")
+        found = [
+            record
+            for record in self.all(app)
+            if not version or record["labels"].get("version") == version
+        ]
         if not found:
-            raise LabError(f"no pod of {app} runs")
+            raise LabError(f"no pod of {app}{f' {version}' if version else ''} runs")
         return found[0]
 
     def _logs(self) -> Iterable[Path]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from model.catalogue import catalogue
 from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind
 
 _APPS = "voiceassistant-dev"
+_EXPOSED = tuple(one.name for one in catalogue().services if one.exposed)
 _ACCOUNTS = f"cluster.local/ns/{_APPS}/sa/"
 
 
@@ -98,6 +100,21 @@ def _any_port(objects: Objects) -> None:
     del _callers(objects, "identity-service")["to"]
 
 
+def _anything_for_gateway(objects: Objects) -> None:
+    """Its own policies still refuse what no service declares."""
+    for name in _EXPOSED:
+        for rule in named(objects, "AuthorizationPolicy", f"{name}-gateway")["spec"]["rules"]:
+            del rule["to"]
+
+
+def _any_method_for_gateway(objects: Objects) -> None:
+    """The gateway's own policy still refuses."""
+    spec = named(objects, "AuthorizationPolicy", "ai-orchestrator-gateway")["spec"]
+    for to in spec["rules"][0]["to"]:
+        if "/api/v1/ai" in to["operation"]["paths"]:
+            del to["operation"]["methods"]
+
+
 def _any_path_for_gateway(objects: Objects) -> None:
     policy = named(objects, "AuthorizationPolicy", "multimodal-engine-gateway")
     del policy["spec"]["rules"][0]["to"][0]["operation"]["paths"]
@@ -130,13 +147,16 @@ MUTATIONS = (
     Mutation(
         "mtls.permissive",
         "a service takes plain text as well (PERMISSIVE)",
-        ("mtls.plaintext", "access.voice-engine", "access.strangers.voice-engine"),
+        (
+            *("mtls.plaintext", "access.voice-engine", "access.strangers.voice-engine"),
+            *("access.gateway.voice-engine", "jwt.audience", "jwt.inside", "jwt.past-gateway"),
+        ),
         _permissive,
     ),
     Mutation(
         "mtls.any-authority",
         "a filter left from debugging lets a service take certificates of any authority",
-        ("mtls.foreign-certificate",),
+        ("mtls.foreign-certificate", "mtls.foreign-domain"),
         _any_authority,
     ),
     Mutation(
@@ -197,8 +217,23 @@ MUTATIONS = (
     Mutation(
         "access.any-path",
         "the gateway is allowed on every path of a service",
-        ("access.strangers.multimodal-engine",),
+        ("access.strangers.multimodal-engine", "access.gateway.multimodal-engine"),
         _any_path_for_gateway,
+    ),
+    Mutation(
+        "access.gateway-anywhere",
+        "services let the gateway do anything that comes with a token",
+        (
+            "access.gateway.*",
+            *(f"access.strangers.{name}" for name in _EXPOSED),
+        ),
+        _anything_for_gateway,
+    ),
+    Mutation(
+        "access.any-method",
+        "the gateway is allowed every method on a service's route that serves POST alone",
+        ("access.gateway.ai-orchestrator",),
+        _any_method_for_gateway,
     ),
     Mutation(
         "access.callee-forgotten",

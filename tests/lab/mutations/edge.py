@@ -49,6 +49,16 @@ def _any_method_at_gateway(objects: Objects) -> None:
     policy(objects, "analytics-service-gateway")["spec"] = own
 
 
+def _method_forgotten(objects: Objects) -> None:
+    spec = policy(objects, "gateway-token")["spec"]
+    (rule,) = spec["rules"]
+    every = operation(policy(objects, "gateway-token"), "/api/v1/retrieval")
+    paths = ["/api/v1/retrieval", "/api/v1/retrieval/*"]
+    every["paths"] = [one for one in every["paths"] if one not in paths]
+    methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+    rule["to"].append({"operation": {**every, "paths": paths, "methods": methods}})
+
+
 def _server(objects: Objects, name: str) -> Object:
     servers = named(objects, "Gateway", "public")["spec"]["servers"]
     return next(one for one in servers if one["name"] == name)
@@ -193,7 +203,7 @@ MUTATIONS = (
     Mutation(
         "path.not-normalised",
         "paths are judged as they were sent (pathNormalization NONE)",
-        ("path.normalised",),
+        ("path.normalised", "path.no-token", "path.restricted", "path.internal"),
         control_plane=_no_normalisation,
     ),
     Mutation(
@@ -219,6 +229,12 @@ MUTATIONS = (
         "the gateway leaves it to a service to refuse methods",
         ("method.unserved",),
         _any_method_at_gateway,
+    ),
+    Mutation(
+        "method.one-forgotten",
+        "the gateway lists the methods of a route that serves all, and forgets one",
+        ("method.every",),
+        _method_forgotten,
     ),
     Mutation(
         "tls.old",

@@ -37,6 +37,16 @@ def _issuer_added(objects: Objects) -> None:
         rules.append({**copy.deepcopy(rules[0]), "issuer": "https://evil.example"})
 
 
+def _issuer_added_inside(objects: Objects) -> None:
+    rules = named(objects, "RequestAuthentication", "service-tokens")["spec"]["jwtRules"]
+    rules.append({**copy.deepcopy(rules[0]), "issuer": "https://evil.example"})
+
+
+def _no_token_from_gateway(objects: Objects) -> None:
+    for rule in policy(objects, "agent-engine-gateway")["spec"]["rules"]:
+        del rule["from"][0]["source"]["requestPrincipals"]
+
+
 def _keys_shared(objects: Objects) -> None:
     for rules in _rules(objects):
         rules.append({**copy.deepcopy(rules[0]), "jwksUri": rules[1]["jwksUri"]})
@@ -75,6 +85,44 @@ def _public_forgotten(objects: Objects) -> None:
 def _any_origin(objects: Objects) -> None:
     for route in named(objects, "VirtualService", "identity-service")["spec"]["http"]:
         route["corsPolicy"]["allowOrigins"] = [{"regex": ".*"}]
+
+
+def _preflight_forgotten(objects: Objects) -> None:
+    paths = operations(policy(objects, "gateway-preflight"))[0]["paths"]
+    paths.remove("/api/v1/voice")
+    paths.remove("/api/v1/voice/*")
+
+
+def _preflight_forwarded(objects: Objects) -> None:
+    for route in named(objects, "VirtualService", "rag-engine")["spec"]["http"]:
+        route["corsPolicy"]["unmatchedPreflights"] = "FORWARD"
+
+
+def _without_credentials(objects: Objects) -> None:
+    for route in named(objects, "VirtualService", "agent-engine")["spec"]["http"]:
+        route["corsPolicy"]["allowCredentials"] = False
+
+
+def _cors_first(objects: Objects) -> Objects:
+    """A second filter of CORS before tokens are looked at: it writes on refusals too."""
+    kind = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"
+    patch = {
+        "applyTo": "HTTP_FILTER",
+        "match": {
+            "context": "GATEWAY",
+            "listener": {
+                "filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}
+            },
+        },
+        "patch": {
+            "operation": "INSERT_FIRST",
+            "value": {"name": "envoy.filters.http.cors", "typed_config": {"@type": kind}},
+        },
+    }
+    made = copy.deepcopy(named(objects, "EnvoyFilter", "edge-body-limit"))
+    made["metadata"]["name"] = "cors-first"
+    made["spec"]["configPatches"] = [patch]
+    return [*objects, made]
 
 
 def _role_not_copied(objects: Objects) -> None:
@@ -116,6 +164,18 @@ def _tenant_not_required_inside(objects: Objects) -> Objects:
 def _role_added(objects: Objects) -> None:
     for name in ("gateway-roles", "identity-service-roles"):
         policy(objects, name)["spec"]["rules"][0]["when"][0]["notValues"].append("user")
+
+
+def _role_added_to_another(objects: Objects) -> None:
+    for name in ("gateway-roles", "model-router-roles"):
+        for rule in policy(objects, name)["spec"]["rules"]:
+            if "/api/v1/models" in rule["to"][0]["operation"]["paths"]:
+                rule["when"][0]["notValues"].append("admin")
+
+
+def _roles_asked_inside(objects: Objects) -> None:
+    for rule in policy(objects, "analytics-service-roles")["spec"]["rules"]:
+        del rule["from"]
 
 
 def _roles_at_service_alone(objects: Objects) -> None:
@@ -160,12 +220,24 @@ def _agents_late(objects: Objects) -> None:
         patch["patch"]["operation"] = "INSERT_BEFORE"
 
 
+def _audit_without_path(objects: Objects) -> None:
+    rules = policy(objects, "gateway-audit")["spec"]["rules"]
+    rules[:] = [
+        one for one in rules if "/api/v1/documents" not in one["to"][0]["operation"]["paths"]
+    ]
+
+
+def _service_not_audited(objects: Objects) -> Objects:
+    return without(objects, policy(objects, "knowledge-service-audit"))
+
+
 MUTATIONS = (
     Mutation(
         "jwt.route-made-public",
         "a route that needs a token is made public",
         (
-            *("jwt.none", "jwt.no-subject", "path.no-token"),
+            *("jwt.none", "jwt.no-subject", "jwt.past-gateway", "jwt.preflight"),
+            *("path.no-token", "cors.refusals"),
             *("tenant.spoofed-without-token", "tenant.no-claim"),
         ),
         _route_made_public,
@@ -176,6 +248,7 @@ MUTATIONS = (
         (
             *("jwt.expired", "jwt.not-yet-valid", "jwt.wrong-key", "jwt.other-issuers-key"),
             *("jwt.unlisted-issuer*", "jwt.unsigned*", "jwt.changed", "jwt.no-token-at-all"),
+            *("jwt.unknown-key", "jwt.symmetric"),
             *("tenant.claims", "route.ai-orchestrator", "path.normalised", "compression.streams"),
         ),
         _not_verified,
@@ -183,13 +256,25 @@ MUTATIONS = (
     Mutation(
         "jwt.issuer-added",
         "an issuer that is not listed is trusted with the first one's keys",
-        ("jwt.unlisted-issuer",),
+        ("jwt.unlisted-issuer", "jwt.inside"),
         _issuer_added,
+    ),
+    Mutation(
+        "jwt.issuer-added-inside",
+        "services trust an issuer that is not listed with the first one's keys",
+        ("jwt.inside",),
+        _issuer_added_inside,
+    ),
+    Mutation(
+        "jwt.no-token-from-gateway",
+        "a service leaves it to the gateway to ask for a token",
+        ("jwt.past-gateway",),
+        _no_token_from_gateway,
     ),
     Mutation(
         "jwt.keys-shared",
         "one issuer's keys are taken for another's tokens",
-        ("jwt.other-issuers-key",),
+        ("jwt.other-issuers-key", "jwt.inside"),
         _keys_shared,
     ),
     Mutation(
@@ -219,13 +304,40 @@ MUTATIONS = (
     Mutation(
         "jwt.any-origin",
         "one service's routes answer preflights of any origin",
-        ("jwt.preflight",),
+        ("cors.refused", "cors.requests"),
         _any_origin,
+    ),
+    Mutation(
+        "cors.preflight-forgotten",
+        "the gateway's policy for preflights lacks a path",
+        ("jwt.preflight", "cors.refused"),
+        _preflight_forgotten,
+    ),
+    Mutation(
+        "cors.forwarded",
+        "one service's routes hand on preflights of origins that are not allowed",
+        ("cors.refused",),
+        _preflight_forwarded,
+    ),
+    Mutation(
+        "cors.without-credentials",
+        "one service's routes allow browsers no credentials",
+        ("jwt.preflight", "cors.requests"),
+        _without_credentials,
+    ),
+    Mutation(
+        "cors.first",
+        "CORS comes before tokens and policies",
+        ("cors.refusals",),
+        _cors_first,
     ),
     Mutation(
         "tenant.role-not-copied",
         "the role's header is no longer made from the token",
-        ("tenant.claims", "tenant.inside", "audit.fields", "audit.who"),
+        (
+            *("tenant.claims", "tenant.inside", "tenant.made-up-inside"),
+            *("audit.recorded", "audit.fields", "audit.who"),
+        ),
         _role_not_copied,
     ),
     Mutation(
@@ -233,7 +345,7 @@ MUTATIONS = (
         "the role's header is neither made from the token nor dropped on public routes",
         (
             *("tenant.claims", "tenant.inside", "tenant.spoofed-without-token"),
-            *("audit.fields", "audit.who"),
+            *("tenant.made-up-inside", "audit.recorded", "audit.fields", "audit.who"),
         ),
         _role_kept,
     ),
@@ -253,8 +365,9 @@ MUTATIONS = (
         "tenant.not-copied",
         "the tenant's header is no longer made from the token",
         (
-            *("tenant.claims", "tenant.claims-grpc", "tenant.inside", "audit.recorded"),
-            *("audit.fields", "audit.who", "log.fields", "trace.tags-of-ai"),
+            *("tenant.claims", "tenant.claims-grpc", "tenant.inside", "tenant.made-up-inside"),
+            *("tenant.list", "audit.recorded", "audit.fields", "audit.who", "log.fields"),
+            "trace.tags-of-ai",
         ),
         _tenant_not_copied,
     ),
@@ -267,13 +380,25 @@ MUTATIONS = (
     Mutation(
         "role.added",
         "users may delete users",
-        ("role.restricted", "role.service"),
+        ("role.restricted", "role.service", "path.restricted"),
         _role_added,
+    ),
+    Mutation(
+        "role.added-to-another",
+        "administrators may change models, which needs a super-admin",
+        ("role.restricted", "role.service"),
+        _role_added_to_another,
+    ),
+    Mutation(
+        "role.asked-inside",
+        "a service asks other services for a role",
+        ("role.inside",),
+        _roles_asked_inside,
     ),
     Mutation(
         "role.at-service-alone",
         "the gateway leaves it to the service who may delete users",
-        ("role.restricted",),
+        ("role.restricted", "path.restricted"),
         _roles_at_service_alone,
     ),
     Mutation(
@@ -291,7 +416,7 @@ MUTATIONS = (
     Mutation(
         "role.address-not-asked",
         "models may be changed from any address",
-        ("role.address",),
+        ("role.address", "path.restricted"),
         _address_not_asked,
     ),
     Mutation(
@@ -307,15 +432,27 @@ MUTATIONS = (
         _first_address,
     ),
     Mutation(
+        "audit.path-forgotten",
+        "the gateway's audit lacks one path",
+        ("audit.recorded",),
+        _audit_without_path,
+    ),
+    Mutation(
+        "audit.not-at-service",
+        "a service records nothing",
+        ("audit.recorded",),
+        _service_not_audited,
+    ),
+    Mutation(
         "agent.allowed",
         "the filter of denied user agents is removed",
-        ("agent.denied", "user-agent.denied"),
+        ("agent.denied", "user-agent.denied", "audit.before-policies"),
         _agents_allowed,
     ),
     Mutation(
         "agent.late",
         "the filter of denied user agents stands behind authentication",
-        ("user-agent.denied",),
+        ("user-agent.denied", "audit.before-policies"),
         _agents_late,
     ),
 )
