@@ -9,6 +9,7 @@ from components.edge.headers import REMOVED, security_headers
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
 from lab.contracts.reached import refused_at_gateway
+from lab.contracts.stream_requests import over_http1
 from lab.contracts.ways_in import others
 from lab.exchange import Reply, Request
 from model.service import Route, Service
@@ -54,12 +55,16 @@ def _kinds_of_answer(facts: Facts) -> Iterator[tuple[Request, int]]:
             yield way.ask(*sent), expect.status[0]
 
 
+def _redirected(facts: Facts) -> Request:
+    """Plain HTTP, which is answered with a redirect."""
+    return Request("gateway:80", facts.settings.api_host, path="/health")
+
+
 def _http1(facts: Facts, request: Request) -> Request:
     return replace(request, tls=replace(facts.tls(request.authority), alpn=_ONE_PROTOCOL))
 
 
 def _headers(facts: Facts) -> Iterator[Contract]:
-    host = facts.settings.api_host
     yield Contract(
         "header.security",
         "Every answer of the gateway carries X-Frame-Options DENY, X-Content-Type-Options nosniff,"
@@ -78,7 +83,7 @@ def _headers(facts: Facts) -> Iterator[Contract]:
         + (
             Call(
                 CLIENT,
-                Request("gateway:80", host, path="/health"),
+                _redirected(facts),
                 Expect((301,), headers=_expected(facts, encrypted=False)),
             ),
         ),
@@ -95,7 +100,7 @@ def _headers(facts: Facts) -> Iterator[Contract]:
         + (
             Call(
                 CLIENT,
-                Request("gateway:80", host, path="/health"),
+                _redirected(facts),
                 Expect((301,), headers=tuple((name, None) for name, _ in hsts)),
             ),
         ),
@@ -121,6 +126,7 @@ def _headers(facts: Facts) -> Iterator[Contract]:
             for request, status in (
                 (facts.api(f"/health?headers={products}"), 200),
                 *_kinds_of_answer(facts),
+                (_redirected(facts), 301),
             )
         ),
     )
@@ -160,7 +166,7 @@ def _request_id(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         tuple(
             Call(CLIENT, request, Expect((status,)))
-            for request, status in _kinds_of_answer(facts)
+            for request, status in (*_kinds_of_answer(facts), (_redirected(facts), 301))
             # A request that is refused before it is one has no id.
             if status != 400
         ),
@@ -219,6 +225,9 @@ def _bodies(facts: Facts) -> Iterator[Contract]:
             f"{route.path}/1", *facts.bearer(), method="POST", body_size=size, timeout=30.0
         )
 
+    def unsized(route: Route, size: int) -> Request:
+        return replace(post(route, size - 1), messages=("x",))
+
     def at_limit(upload: bool, limit: int) -> tuple[Call, ...]:
         return tuple(
             call
@@ -227,6 +236,10 @@ def _bodies(facts: Facts) -> Iterator[Contract]:
             for call in (
                 Call(CLIENT, post(route, limit), Expect((200,), served_by=one.name)),
                 Call(CLIENT, post(route, limit + 1), Expect((413,))),
+                # Without content-length, so that the body itself is counted.
+                Call(CLIENT, unsized(route, limit), Expect((200,), served_by=one.name)),
+                Call(CLIENT, unsized(route, limit + 1), Expect((413,))),
+                Call(CLIENT, over_http1(facts, unsized(route, limit + 1)), Expect((413,))),
             )
         )
 

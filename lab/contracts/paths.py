@@ -6,10 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from lab.contracts.contract import CLIENT, DENIED, GATEWAY, NOT_REACHED, Call, Contract, Expect
+from lab.contracts.contract import (
+    CLIENT,
+    DENIED,
+    GATEWAY,
+    NOT_REACHED,
+    REFUSED,
+    Call,
+    Contract,
+    Expect,
+    Judge,
+)
 from lab.contracts.facts import Facts
 from lab.contracts.reached import refused_at_gateway
-from lab.exchange import Reply, Request, Tls
+from lab.exchange import Reply, Request, Tls, TlsVersion
+from model.settings import Tls as PublicTls
 
 DOCUMENT = "security.md"
 
@@ -137,6 +148,46 @@ def _tricks(path: str, public: str) -> Iterator[str]:
     yield f"{parent}%{ord(last[0]):02x}{last[1:]}/1"
 
 
+_PUBLIC = Expect((200, 403, 404))
+"""Whatever a host answers to a client without token: TLS was spoken."""
+_VERSIONS: tuple[TlsVersion, ...] = ("1.0", "1.1", "1.2", "1.3")
+
+
+def _versions(tls: PublicTls) -> Iterator[tuple[TlsVersion, bool]]:
+    """Every version, and whether the gateway serves it."""
+    for version in _VERSIONS:
+        name = f"TLSV{version.replace('.', '_')}"
+        yield version, tls.min_version <= name <= tls.max_version
+
+
+def spoken(versions: Sequence[tuple[str, bool]]) -> Judge:
+    """What is served is of the version asked for; what is refused, the server refused with an alert.
+
+    A client that can't speak a version by itself, or waits in vain, has shown nothing.
+    """
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        if not any(served for _, served in versions):
+            return "no version is served"
+        for (version, served), reply in zip(versions, replies, strict=True):
+            if served and reply.tls_version != f"TLSv{version}":
+                return f"TLS {version} was asked for, {reply.tls_version or 'none'} was spoken"
+            if not served and _ALERT not in reply.error.lower():
+                return f"TLS {version} was not refused with an alert: {reply.error}"
+        return None
+
+    return judge
+
+
+def ended_by_server(replies: Sequence[Reply]) -> str | None:
+    """No client waited in vain: where there is no connection, the server has ended it."""
+    waited = [reply.error for reply in replies if not reply.status and _WAITED in reply.error]
+    return f"a client was left waiting: {waited[0]}" if waited else None
+
+
+_ALERT, _WAITED = "alert", "Timeout"
+
+
 def _tls(facts: Facts) -> Iterator[Contract]:
     settings = facts.settings
     document = "edge.md"
@@ -144,31 +195,31 @@ def _tls(facts: Facts) -> Iterator[Contract]:
     def ask(tls: Tls, host: str = settings.api_host) -> Request:
         return Request(f"{GATEWAY}:443", host, path="/health", tls=tls)
 
-    old = [
-        replace(facts.tls(host), minimum=version, maximum=version)
+    tried = [
+        (replace(facts.tls(host), minimum=version, maximum=version), served)
         for host in settings.public_hosts
-        for version in ("1.0", "1.1")
+        for version, served in _versions(settings.gateway.tls)
     ]
     yield Contract(
         "tls.versions",
         "TLS below `gateway.tls.minVersion` is refused, and every version from there up to"
         " `maxVersion` is served.",
         document,
-        tuple(Call(CLIENT, ask(replace(tls, ca=""), tls.server_name), Expect((0,))) for tls in old)
-        + tuple(
+        tuple(
             Call(
                 CLIENT,
-                ask(replace(facts.tls(settings.api_host), minimum=version, maximum=version)),
-                Expect((200,)),
+                ask(tls if served else replace(tls, ca=""), tls.server_name),
+                _PUBLIC if served else REFUSED,
             )
-            for version in ("1.2", "1.3")
+            for tls, served in tried
         ),
+        spoken([(tls.maximum, served) for tls, served in tried]),
         safe=True,
     )
     yield Contract(
         "tls.hosts",
         "Every public host is served with a certificate of its name, over HTTP/2 where the client"
-        " offers it; other names get no connection.",
+        " offers it; other names get no connection, nor does a client that names none.",
         document,
         tuple(
             Call(
@@ -180,11 +231,13 @@ def _tls(facts: Facts) -> Iterator[Contract]:
             for alpn, protocol in ((("h2", "http/1.1"), "HTTP/2"), (("http/1.1",), "HTTP/1.1"))
         )
         + (
-            Call(CLIENT, ask(Tls("evil.example"), "evil.example"), Expect((0,))),
+            Call(CLIENT, ask(Tls("evil.example"), "evil.example"), REFUSED),
+            *(Call(CLIENT, ask(Tls(""), host), REFUSED) for host in settings.public_hosts),
             Call(
                 CLIENT, ask(facts.tls(settings.api_host), "evil.example"), Expect((403, 404, 421))
             ),
         ),
+        ended_by_server,
         safe=True,
     )
     yield Contract(

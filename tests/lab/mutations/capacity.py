@@ -50,6 +50,10 @@ def _same_instance(objects: Objects) -> None:
             del route["retries"]["retryIgnorePreviousHosts"]
 
 
+def _by_chance(objects: Objects) -> None:
+    _policy(objects, "multimodal-engine")["loadBalancer"]["simple"] = "RANDOM"
+
+
 def _own_zone(objects: Objects) -> None:
     """Istio's own default, wherever there is outlier detection."""
     del _policy(objects, "multimodal-engine")["loadBalancer"]["localityLbSetting"]
@@ -122,7 +126,7 @@ MUTATIONS = (
     Mutation(
         "balance.another-header",
         "consistent hashing looks at another header than the one declared",
-        ("balance.hash", "outlier.5xx"),
+        ("balance.hash", "balance.hash-gateways", "outlier.5xx"),
         _another_header,
     ),
     Mutation(
@@ -146,9 +150,15 @@ MUTATIONS = (
         _one_for_all,
     ),
     Mutation(
+        "balance.by-chance",
+        "instances are drawn by chance, busy or not",
+        ("balance.busy",),
+        _by_chance,
+    ),
+    Mutation(
         "balance.own-zone",
         "requests stay in the caller's zone though no preference is declared",
-        ("balance.least-request",),
+        ("balance.least-request", "balance.busy"),
         _own_zone,
     ),
     Mutation(
@@ -172,13 +182,13 @@ MUTATIONS = (
     Mutation(
         "limit.another-routes",
         "requests of a route are counted under the name of another",
-        ("limit.route.*",),
+        ("limit.route.*", "limit.headers"),
         _another_routes_limit,
     ),
     Mutation(
         "limit.upgrades-forgotten",
         "WebSocket upgrades of a service have no limit",
-        ("limit.upgrades",),
+        ("limit.upgrades", "limit.headers"),
         without_routes("edge-global-rate-limit", "voice-engine.ws."),
     ),
     Mutation(

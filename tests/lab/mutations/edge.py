@@ -60,6 +60,10 @@ def _old_tls(objects: Objects) -> None:
     tls["cipherSuites"] += ["ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA"]
 
 
+def _no_newest_tls(objects: Objects) -> None:
+    _server(objects, "https-ws")["tls"]["maxProtocolVersion"] = "TLSV1_2"
+
+
 def _any_host(objects: Objects) -> None:
     _server(objects, "https-ws")["hosts"] = ["voiceassistant-dev/*"]
 
@@ -227,6 +231,12 @@ MUTATIONS = (
         _old_tls,
     ),
     Mutation(
+        "tls.not-newest",
+        "the WebSocket host does not speak TLS 1.3",
+        ("tls.versions",),
+        _no_newest_tls,
+    ),
+    Mutation(
         "tls.any-host",
         "the certificate is shown to clients that ask for any name",
         ("tls.hosts",),
@@ -301,7 +311,7 @@ MUTATIONS = (
     Mutation(
         "idle.streams-forgotten",
         "a WebSocket has the timeout of unary requests",
-        ("idle.streams", "stream.silent", "stream.longest"),
+        ("idle.streams", "stream.silent", "stream.longest", "timeout.routes"),
         without_routes("edge-stream-timeouts", "voice-engine.ws."),
     ),
     Mutation(
