@@ -172,6 +172,19 @@ def _request_id(facts: Facts) -> Iterator[Contract]:
         ),
         _own_id,
     )
+    yield Contract(
+        "request-id.none",
+        "A request that is refused before it is one (a header with an underscore) has no id.",
+        DOCUMENT,
+        tuple(
+            Call(
+                CLIENT,
+                _http1(facts, facts.api(path, ("x_underscore", "1"))),
+                Expect((400,), headers=(("x-request-id", None),)),
+            )
+            for path in ("/health", "/api/v1/users/1")
+        ),
+    )
     sent = "11111111-1111-4111-8111-111111111111"
     yield Contract(
         "request-id.replaced",
@@ -225,6 +238,17 @@ def _bodies(facts: Facts) -> Iterator[Contract]:
             f"{route.path}/1", *facts.bearer(), method="POST", body_size=size, timeout=30.0
         )
 
+    def spoken_post(route: Route, size: int) -> Request:
+        """By a client that has no token, and hears an answer while it is still sending."""
+        head = (
+            f"POST {route.path}/1 HTTP/1.1", f"Host: {facts.settings.api_host}",
+            f"Content-Length: {size}", "", "",
+        )  # fmt: skip
+        said = facts.api(
+            route.path, kind="bytes", messages=("\r\n".join(head), "x" * size), timeout=8.0
+        )
+        return over_http1(facts, said)
+
     def unsized(route: Route, size: int) -> Request:
         return replace(post(route, size - 1), messages=("x",))
 
@@ -250,6 +274,18 @@ def _bodies(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         at_limit(False, bodies.limit),
         watch=refused_at_gateway,
+    )
+    yield Contract(
+        "body.unknown",
+        "A body that is too large is nothing to somebody without token: the answer is 403, not 413.",
+        DOCUMENT,
+        tuple(
+            Call(CLIENT, spoken_post(route, limit + 1), Expect((403,)))
+            for _, route in _writable(facts)
+            if not route.streaming
+            for limit in (bodies.upload_limit if route.upload else bodies.limit,)
+        ),
+        patient=True,
     )
     yield Contract(
         "body.upload",

@@ -28,6 +28,7 @@ more than twice as many as the lab's clients ask for at once."""
 _WHILE = 4
 """Seconds of more requests than are allowed."""
 COUNTED = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+_CORS = "access-control-allow-origin"
 _EXHAUSTED = "RESOURCE_EXHAUSTED"
 _MAYBE = Expect((401, 429))
 """A bad token is refused with 401, but only after the flood limit let the request pass."""
@@ -51,6 +52,7 @@ def asked(facts: Facts, forwarded: str) -> Request:
 def _flood(facts: Facts) -> Iterator[Contract]:
     allowance = facts.settings.rate_limits.per_address
     many = allowance.requests * _TIMES
+    origin = tuple(("origin", one) for one in facts.settings.edge.cors.allowed_origins[:1])
     secure = tuple(security_headers(facts.settings.edge, encrypted=True).items())
 
     def flood(*forwarded: str, expect: Expect = _MAYBE) -> tuple[Call, ...]:
@@ -103,9 +105,12 @@ def _flood(facts: Facts) -> Iterator[Contract]:
     yield Contract(
         "flood.answer",
         "The 429 carries `retry-after`, `x-ratelimit-limit`, `x-ratelimit-remaining` and"
-        " `x-ratelimit-reset`.",
+        " `x-ratelimit-reset`, and no headers of CORS.",
         DOCUMENT,
-        flood(facts.flooding(4), expect=replace(_MAYBE, headers=secure)),
+        tuple(
+            replace(call, request=call.request.with_headers(*origin))
+            for call in flood(facts.flooding(4), expect=replace(_MAYBE, headers=secure))
+        ),
         _told(allowance),
     )
 
@@ -209,6 +214,8 @@ def _told(allowance: Allowance) -> Judge:
             limit = reply.header("x-ratelimit-limit") or ""
             if limit.split(",")[0] != str(allowance.requests):
                 return f"x-ratelimit-limit is {reply.header('x-ratelimit-limit')}"
+            if reply.header(_CORS) is not None:
+                return f"a 429 has {_CORS}: {reply.header(_CORS)}"
             if reply.header("x-ratelimit-remaining") != "0":
                 return f"x-ratelimit-remaining is {reply.header('x-ratelimit-remaining')}"
         return None

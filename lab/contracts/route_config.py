@@ -220,7 +220,7 @@ def slow(declared: Declared, found: Mapping[str, Any]) -> str | None:
         ("time to begin", declared.begun if declared.part == "write" else None, first),
     ):
         if _seconds(told) != (must or 0):
-            return f"{what} is {told}, {must or 0:g} s is declared"
+            return f"{what} is {told}, {float(must or 0):g} s is declared"
     return None
 
 
@@ -237,7 +237,7 @@ def shares(declared: Declared, found: Mapping[str, Any]) -> str | None:
         # Where an exchange may last long, the time for a try is that for its beginning.
         wanted = declared.begun or Decimal(0)
     if each != wanted:
-        return f"each try has {each:g} s, {wanted:g} s is its share"
+        return f"each try has {float(each):g} s, {float(wanted):g} s is its share"
     return None
 
 

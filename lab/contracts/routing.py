@@ -148,10 +148,10 @@ def _crossed(facts: Facts) -> Iterator[Call]:
             found.append((settings.ws_host, socket.path, "GET", facts.bearer()))
         for grpc in one.grpc:
             found.append((settings.grpc_host, f"/{grpc.name}/Get", "POST", facts.bearer()))
-    for own, path, method, sent in found:
+    for own, path, asked, sent in found:
         for host in settings.public_hosts:
             if host != own:
-                request = facts.api(path, *sent, method=method)
+                request = facts.api(path, *sent, method=asked)
                 yield Call(
                     CLIENT,
                     replace(request, authority=host, tls=facts.tls(host)),

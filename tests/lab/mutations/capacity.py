@@ -30,6 +30,10 @@ def _larger_pool(objects: Objects) -> None:
     _policy(objects, "indexing-service")["connectionPool"]["http"]["http1MaxPendingRequests"] = 1024
 
 
+def _larger_shared_pool(objects: Objects) -> None:
+    _policy(objects, "ai-orchestrator")["connectionPool"]["http"]["http2MaxRequests"] = 1000
+
+
 def _another_header(objects: Objects) -> None:
     _policy(objects, "voice-engine")["loadBalancer"]["consistentHash"] = {
         "httpHeaderName": "x-request-id"
@@ -122,6 +126,12 @@ MUTATIONS = (
         "more requests may wait for a connection to a service than declared",
         ("pool.indexing-service",),
         _larger_pool,
+    ),
+    Mutation(
+        "pool.larger-shared",
+        "more requests may be under way over a service's shared connections than declared",
+        ("pool.ai-orchestrator",),
+        _larger_shared_pool,
     ),
     Mutation(
         "balance.another-header",

@@ -167,6 +167,13 @@ def _larger_body(objects: Objects) -> None:
         limit["max_request_bytes"] *= 2
 
 
+def _bodies_first(objects: Objects) -> None:
+    for one in named(objects, "EnvoyFilter", "edge-body-limit")["spec"]["configPatches"]:
+        if one["applyTo"] == "HTTP_FILTER":
+            one["patch"]["operation"] = "INSERT_FIRST"
+            one["match"]["listener"]["filterChain"]["filter"].pop("subFilter", None)
+
+
 def _no_upload(objects: Objects) -> None:
     usual = routes(objects, "edge-body-limit", "notification-service.")[0]
     for value in routes(objects, "edge-body-limit", "knowledge-service.api.v1.documents."):
@@ -275,7 +282,10 @@ MUTATIONS = (
     Mutation(
         "header.underscores-dropped",
         "headers with an underscore are dropped in the place of being refused",
-        ("header.underscore", "header.security", "header.hsts", "header.products"),
+        (
+            *("header.underscore", "header.security", "header.hsts", "header.products"),
+            "request-id.none",
+        ),
         _underscores_dropped,
     ),
     Mutation(
@@ -295,6 +305,12 @@ MUTATIONS = (
         "one service's routes take twice the size",
         ("body.limit",),
         _larger_body,
+    ),
+    Mutation(
+        "body.before-tokens",
+        "bodies are collected before tokens are looked at",
+        ("body.unknown",),
+        _bodies_first,
     ),
     Mutation(
         "body.no-upload",

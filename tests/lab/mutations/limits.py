@@ -40,6 +40,13 @@ def _not_told(objects: Objects) -> None:
         ]
 
 
+def _any_origin(objects: Objects) -> None:
+    for limit in _local(objects):
+        limit["response_headers_to_add"].append(
+            {"header": {"key": "access-control-allow-origin", "value": "*"}}
+        )
+
+
 def _tenant(action: Object, route: str) -> Callable[[Objects], None]:
     """The limit of a route is counted by something else than the tenant."""
 
@@ -158,6 +165,12 @@ MUTATIONS = (
         "a refused client is not told when to come again",
         ("flood.answer",),
         _not_told,
+    ),
+    Mutation(
+        "flood.any-origin",
+        "refusals by the flood limit are open to the scripts of any web site",
+        ("flood.answer",),
+        _any_origin,
     ),
     Mutation(
         "limit.by-address",
