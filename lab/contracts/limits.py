@@ -323,16 +323,19 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
         shared(allowance.requests, slice(None)),
         pause=1.0,
     )
-    limited = list(_limited(facts))
-    yield Contract(
-        "limit.headers",
-        "Answers on limited routes carry `x-ratelimit-limit`, `x-ratelimit-remaining` and"
-        " `x-ratelimit-reset` of the limit closest to its end.",
-        DOCUMENT,
-        tuple(call for call, _ in limited),
-        counted_down([allowed for _, allowed in limited]),
-        pause=1.0,
-    )
+    for name, limited in (
+        ("limit.headers", list(_limited(facts))),
+        ("limit.headers.upgrades", list(_limited_upgrades(facts))),
+    ):
+        yield Contract(
+            name,
+            "Answers on limited routes carry `x-ratelimit-limit`, `x-ratelimit-remaining` and"
+            " `x-ratelimit-reset` of the limit closest to its end.",
+            DOCUMENT,
+            tuple(call for call, _ in limited),
+            counted_down([allowed for _, allowed in limited]),
+            pause=1.0,
+        )
     grpc = next((g.name for s in facts.catalogue.services for g in s.grpc), None)
     if grpc:
         bearer = facts.bearer(**{claim.claim: "limited-5"})
@@ -409,6 +412,10 @@ def _limited(facts: Facts) -> Iterator[tuple[Call, int]]:
                     ),
                     allowance.requests,
                 )
+
+
+def _limited_upgrades(facts: Facts) -> Iterator[tuple[Call, int]]:
+    """The same of WebSockets and gRPC."""
     for way in others(facts):
         for more in ((), *((mark,) for mark in _marks_of(facts, way.service))):
             yield Call(CLIENT, way.ask(*facts.bearer(), *more), way.served), _allowed(facts, way)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
+from functools import partial
 from typing import Any
 
 from components.gateway_workload import GATEWAY
@@ -57,35 +58,50 @@ class Declared:
 def contracts(facts: Facts) -> Iterator[Contract]:
     """Of the families `timeout`, `retry` and `canary` what is told of every route."""
     told = Told(facts)
-    for name, sentence, compare in (
-        (
-            "timeout.routes",
-            "Every route, at the gateway and between services, has the timeout of its service, or"
-            " where it streams that of the stream.",
-            slow,
-        ),
+    yield Contract(
+        "stream.routes",
+        "A WebSocket lasts no longer than the catalogue's timeout for it, a request on a streaming"
+        " route no longer than the route's `stream_timeout`: an hour if the catalogue says nothing"
+        " else.",
+        "edge.md",
+        (),
+        pushed=told.each(at_gateway, endless),
+    )
+    for name, sentence, declared, compare in (
+        ("timeout.routes", _TIMEOUT, at_gateway, slow),
+        ("timeout.routes.inside", _TIMEOUT, between_services, slow),
         (
             "retry.shares",
             "Each try of a safe request gets an equal share of the timeout, so that all tries"
             " together fit into it; a write has no limit for each try.",
+            everywhere,
             shares,
         ),
         (
             "retry.failures",
             "A write is repeated as often as declared when no connection could be opened or the"
             " service refused to take it, and after no other failure.",
+            everywhere,
             writes,
         ),
     ):
-        yield Contract(name, sentence, DOCUMENT, (), pushed=told.each(compare))
-    if facts.settings.traffic:
+        yield Contract(name, sentence, DOCUMENT, (), pushed=told.each(declared, compare))
+    for name in facts.settings.traffic:
         yield Contract(
-            "canary.routes",
+            f"canary.{name}.routes",
             "Traffic is divided by the weights of the environment.",
             DOCUMENT,
             (),
-            pushed=lambda data_plane: _weights(facts, told.of(data_plane)),
+            pushed=partial(_weights, facts, told, name),
         )
+
+
+_TIMEOUT = (
+    "Every route, at the gateway and between services, has the timeout of its service, or where it"
+    " streams that of the stream."
+)
+Places = Callable[[Facts], Iterator[tuple[str, list["Declared"]]]]
+"""Says which app's proxies must have which routes."""
 
 
 class Told:
@@ -112,12 +128,12 @@ class Told:
             return self._found
 
     def each(
-        self, compare: Callable[[Declared, Mapping[str, Any]], str | None]
+        self, places: Places, compare: Callable[[Declared, Mapping[str, Any]], str | None]
     ) -> Callable[[DataPlane], str | None]:
         """Compares each declared route with what every proxy that needs it was told."""
 
         def inspect(data_plane: DataPlane) -> str | None:
-            return compared(self._facts, self.of(data_plane), compare)
+            return compared(places(self._facts), self.of(data_plane), compare)
 
         return inspect
 
@@ -134,14 +150,14 @@ def routes(answer: str) -> Routes:
 
 
 def compared(
-    facts: Facts,
+    places: Iterable[tuple[str, list[Declared]]],
     told: Mapping[str, Sequence[Routes]],
     compare: Callable[[Declared, Mapping[str, Any]], str | None],
 ) -> str | None:
     """What is wrong with the routes of any proxy; each must have every route it is there for."""
     wrong: list[str] = []
-    for app, declared in _for_each_app(facts):
-        if not told.get(app):
+    for app, declared in places:
+        if not told.get(app) or not declared:
             return f"no proxy of {app} says what it was told"
         for number, found in enumerate(told[app]):
             for one in declared:
@@ -152,8 +168,19 @@ def compared(
     return "; ".join(wrong[:5]) or None
 
 
-def _for_each_app(facts: Facts) -> Iterator[tuple[str, list[Declared]]]:
-    yield GATEWAY, list(at_gateway(facts))
+def everywhere(facts: Facts) -> Iterator[tuple[str, list[Declared]]]:
+    """The gateway and every service that calls others, with the routes that each needs."""
+    yield from at_gateway(facts)
+    yield from between_services(facts)
+
+
+def at_gateway(facts: Facts) -> Iterator[tuple[str, list[Declared]]]:
+    """The gateway, with its routes."""
+    yield GATEWAY, list(of_clients(facts))
+
+
+def between_services(facts: Facts) -> Iterator[tuple[str, list[Declared]]]:
+    """Every service that calls others, with the routes to those."""
     inside: dict[str, list[Declared]] = {}
     for one in facts.catalogue.services:
         for caller in facts.catalogue.callers(one):
@@ -164,7 +191,7 @@ def _for_each_app(facts: Facts) -> Iterator[tuple[str, list[Declared]]]:
 # As declared: under the names of those routes that no cohort takes
 
 
-def at_gateway(facts: Facts) -> Iterator[Declared]:
+def of_clients(facts: Facts) -> Iterator[Declared]:
     """Every route of the gateway, but for those of cohorts."""
     for one in facts.catalogue.services:
         limit = seconds(one.timeout)
@@ -207,20 +234,17 @@ def _parts(port: Port) -> tuple[Part, ...]:
 
 def slow(declared: Declared, found: Mapping[str, Any]) -> str | None:
     """What is wrong with how long a route's requests may take."""
-    action = found.get("route", {})
-    policy = action.get("retry_policy", {})
-    first = policy.get("per_try_timeout") if declared.begun and declared.part == "write" else None
-    for what, must, told in (
-        ("timeout", declared.timeout, action.get("timeout")),
-        (
-            "longest duration",
-            declared.lasting,
-            action.get("max_stream_duration", {}).get("max_stream_duration"),
-        ),
-        ("time to begin", declared.begun if declared.part == "write" else None, first),
-    ):
-        if _seconds(told) != (must or 0):
-            return f"{what} is {told}, {float(must or 0):g} s is declared"
+    told = found.get("route", {}).get("timeout")
+    if _seconds(told) != declared.timeout:
+        return f"timeout is {told}, {float(declared.timeout):g} s is declared"
+    return None
+
+
+def endless(declared: Declared, found: Mapping[str, Any]) -> str | None:
+    """What is wrong with how long an exchange may last."""
+    told = found.get("route", {}).get("max_stream_duration", {}).get("max_stream_duration")
+    if _seconds(told) != (declared.lasting or 0):
+        return f"an exchange may last {told}, {float(declared.lasting or 0):g} s is declared"
     return None
 
 
@@ -265,24 +289,22 @@ def _seconds(told: str | None) -> Decimal:
 # Weights
 
 
-def _weights(facts: Facts, told: Mapping[str, Sequence[Routes]]) -> str | None:
-    for name, split in facts.settings.traffic.items():
-        one = next(one for one in facts.catalogue.services if one.name == name)
-        for app, declared in _for_each_app(facts):
-            for found in told.get(app) or ({},):
-                for route in declared:
-                    if route.service.name != name:
-                        continue
-                    *cohorts, rest = split_names(route.name, split)
-                    wanted = dict(split.weights)
-                    for each, subsets in (
-                        *zip(cohorts, ({c.subset: 100} for c in split.cohorts), strict=True),
-                        (rest, {subset: weight for subset, weight in wanted.items() if weight}),
-                    ):
-                        got = divided(found.get(each, {}))
-                        if got != subsets:
-                            return f"{app}, {each}: {one.name} is divided {got}, not {subsets}"
-    return None
+def _weights(facts: Facts, told: Told, name: str, data_plane: DataPlane) -> str | None:
+    split = facts.settings.traffic[name]
+    subsets = {subset: weight for subset, weight in split.weights.items() if weight}
+    looked_at = 0
+    for app, declared in everywhere(facts):
+        for found in told.of(data_plane)[app]:
+            for route in (one for one in declared if one.service.name == name):
+                *cohorts, rest = split_names(route.name, split)
+                for each, wanted in (
+                    *zip(cohorts, ({one.subset: 100} for one in split.cohorts), strict=True),
+                    (rest, subsets),
+                ):
+                    looked_at += 1
+                    if (got := divided(found.get(each, {}))) != wanted:
+                        return f"{app}, {each}: traffic is divided {got}, not {wanted}"
+    return None if looked_at else f"no proxy has a route to {name}"
 
 
 def divided(route: Mapping[str, Any]) -> dict[str, int]:

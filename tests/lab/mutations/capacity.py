@@ -198,7 +198,7 @@ MUTATIONS = (
     Mutation(
         "limit.upgrades-forgotten",
         "WebSocket upgrades of a service have no limit",
-        ("limit.upgrades", "limit.headers"),
+        ("limit.upgrades", "limit.headers.upgrades"),
         without_routes("edge-global-rate-limit", "voice-engine.ws."),
     ),
     Mutation(

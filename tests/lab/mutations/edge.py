@@ -327,7 +327,7 @@ MUTATIONS = (
     Mutation(
         "idle.streams-forgotten",
         "a WebSocket has the timeout of unary requests",
-        ("idle.streams", "stream.silent", "stream.longest", "timeout.routes"),
+        ("idle.streams", "stream.silent", "stream.longest", "stream.routes"),
         without_routes("edge-stream-timeouts", "voice-engine.ws."),
     ),
     Mutation(

@@ -225,15 +225,15 @@ MUTATIONS = (
         _timeout("rag-engine", "45s"),
     ),
     Mutation(
-        "timeout.one-caller-s-way",
-        "the timeout of a service's gRPC is doubled between services",
-        ("timeout.routes",),
+        "timeout.inside",
+        "the timeout of a service is doubled between services",
+        ("timeout.routes.inside",),
         _timeout("knowledge-service-mesh", "120s"),
     ),
     Mutation(
         "timeout.tripled",
         "the timeout of writes to a service is tripled",
-        ("timeout.service", "timeout.routes"),
+        ("timeout.service", "timeout.routes.inside"),
         _longer,
     ),
     Mutation(
@@ -283,19 +283,19 @@ MUTATIONS = (
             Mutation(
                 f"canary.{service}-moved",
                 f"the canary of {name} gets half its share of the clients' reads",
-                (f"canary.{name}", "canary.routes"),
+                (f"canary.{name}", f"canary.{name}.routes"),
                 _halved(name, *(f"{path}.read" for path in paths)),
             ),
             Mutation(
                 f"canary.{service}-writes-moved",
                 f"the canary of {name} gets half its share of the clients' writes",
-                (f"canary.{name}.writes", "canary.routes"),
+                (f"canary.{name}.writes", f"canary.{name}.routes"),
                 _halved(name, *(f"{path}.write" for path in paths)),
             ),
             Mutation(
                 f"canary.{service}-moved-inside",
                 f"the canary of {name} gets half its share of what other services ask",
-                (f"canary.{name}.inside", "canary.routes"),
+                (f"canary.{name}.inside", f"canary.{name}.routes"),
                 _halved(f"{name}-mesh", "mesh.http.read", "mesh.http.write"),
             ),
         )
@@ -309,13 +309,13 @@ MUTATIONS = (
     Mutation(
         "cohort.header-forgotten",
         "a cohort's header is not looked at inside the mesh",
-        ("cohort.conversation-service", "canary.routes"),
+        ("cohort.conversation-service", "canary.conversation-service.routes"),
         _header_forgotten_inside,
     ),
     Mutation(
         "cohort.calls-forgotten",
         "a cohort's cookie is not looked at in gRPC calls of clients",
-        ("cohort.identity-service", "canary.routes"),
+        ("cohort.identity-service", "canary.identity-service.routes"),
         _calls_forgotten,
     ),
     Mutation(
@@ -323,6 +323,7 @@ MUTATIONS = (
         "a cookie is the cohort's whatever stands around it",
         ("cohort.identity-service.others",),
         _cookies_like_it,
+        apart_from=("cohort.cookie-alone",),
     ),
     Mutation(
         "cohort.headers-like-it",
@@ -333,7 +334,7 @@ MUTATIONS = (
     Mutation(
         "canary.sockets-moved",
         "the canary gets half its share of a service's WebSockets",
-        ("canary.routes",),
+        ("canary.conversation-service.routes",),
         _halved_on_one,
     ),
 )

@@ -43,15 +43,26 @@ def _route(timeout: str, longest: str = "", **policy: Any) -> Mapping[str, Any]:
         (_READ, _route("60s"), ""),
         (_READ, _route("45s"), "timeout is 45s, 60 s is declared"),
         (_READ, {}, "timeout is None, 60 s is declared"),
-        (_READ, _route("60s", "60s"), "longest duration is 60s, 0 s is declared"),
         (_STREAM, _route("14s", "14s"), ""),
-        (_STREAM, _route("14s", "10s"), "longest duration is 10s, 14 s is declared"),
-        (_SPOKEN, _route("10s", "14s", per_try_timeout="10s"), ""),
-        (_SPOKEN, _route("10s", "14s"), "time to begin is None, 10 s is declared"),
+        (_SPOKEN, _route("14s", "14s"), "timeout is 14s, 10 s is declared"),
     ],
 )
 def test_every_route_has_its_time(declared: Declared, found: Mapping[str, Any], wrong: str) -> None:
     assert (route_config.slow(declared, found) or "") == wrong
+
+
+@pytest.mark.parametrize(
+    ("declared", "found", "wrong"),
+    [
+        (_READ, _route("60s"), ""),
+        (_READ, _route("60s", "60s"), "an exchange may last 60s, 0 s is declared"),
+        (_STREAM, _route("14s", "14s"), ""),
+        (_STREAM, _route("14s", "10s"), "an exchange may last 10s, 14 s is declared"),
+        (_STREAM, _route("14s"), "an exchange may last None, 14 s is declared"),
+    ],
+)
+def test_a_stream_ends_some_time(declared: Declared, found: Mapping[str, Any], wrong: str) -> None:
+    assert (route_config.endless(declared, found) or "") == wrong
 
 
 @pytest.mark.parametrize(
@@ -100,19 +111,20 @@ def facts(tmp_path: Path) -> Facts:
 
 
 def test_a_proxy_that_lacks_a_route_has_it_wrong(facts: Facts) -> None:
-    assert route_config.compared(facts, {}, lambda *_: None) == (
+    places = list(route_config.everywhere(facts))
+    assert route_config.compared(places, {}, lambda *_: None) == (
         f"no proxy of {GATEWAY} says what it was told"
     )
     told: dict[str, list[route_config.Routes]] = {
         app: [{}] for app in (GATEWAY, *facts.catalogue.names)
     }
-    wrong = route_config.compared(facts, told, lambda *_: None)
+    wrong = route_config.compared(places, told, lambda *_: None)
     assert wrong
     assert wrong.startswith(f"{GATEWAY} 0 has no route identity-service.api.v1.auth.read")
 
 
 def test_declared_are_all_routes_of_gateway_and_mesh(facts: Facts) -> None:
-    found = {one.name: one for one in route_config.at_gateway(facts)}
+    found = {one.name: one for one in route_config.of_clients(facts)}
     assert found["voice-engine.api.v1.voice.stream"].timeout == 14
     assert found["voice-engine.api.v1.voice.write"].begun == 10
     assert found["conversation-service.ws.conversation.websocket"].lasting == 3600
