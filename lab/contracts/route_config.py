@@ -73,7 +73,8 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         (
             "retry.shares",
             "Each try of a safe request gets an equal share of the timeout, so that all tries"
-            " together fit into it; a write has no limit for each try.",
+            " together fit into it; a write has no limit for each try, but on streaming routes one for"
+            " the beginning of its answer.",
             everywhere,
             shares,
         ),
