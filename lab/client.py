@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import dataclasses
 import functools
+import gzip
 import json
 import multiprocessing
 import os
@@ -19,7 +20,8 @@ import ssl
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Iterable
 from multiprocessing.synchronize import Lock
 from typing import Any
 
@@ -213,16 +215,31 @@ async def _http(request: Request) -> Reply:
             broken = _told(error)
         stream = response.extensions.get("network_stream")
         tls = stream.get_extra_info("ssl_object") if stream and request.tls else None
+        body = b"".join(pieces)
+        if not broken and (b"content-encoding", b"gzip") in _lowered(response.headers):
+            body, broken = _unzipped(body)
         return Reply(
             status=0 if broken else response.status,
             error=broken,
             headers=tuple((k.decode(), v.decode("latin-1")) for k, v in response.headers),
-            body=b"".join(pieces).decode("utf-8", "replace"),
+            body=body.decode("utf-8", "replace"),
             size=size,
             protocol=response.extensions.get("http_version", b"").decode(),
             tls_version=(tls.version() or "") if tls else "",
             arrivals=tuple(arrivals[:200]),
         )
+
+
+def _lowered(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, value in headers]
+
+
+def _unzipped(body: bytes) -> tuple[bytes, str]:
+    """What a client makes of a body that is gzip, and what is wrong with it."""
+    try:
+        return gzip.decompress(body) if body else body, ""
+    except (OSError, EOFError, zlib.error) as error:
+        return b"", _told(error)
 
 
 async def _spoken(request: Request) -> Reply:

@@ -10,6 +10,8 @@ from typing import Literal
 DETAILS = "details"
 """Key of a reply's `extra`: the text with which a gRPC call ended."""
 
+TlsVersion = Literal["1.0", "1.1", "1.2", "1.3"]
+
 
 @dataclass(frozen=True)
 class Tls:
@@ -17,8 +19,8 @@ class Tls:
 
     server_name: str
     alpn: tuple[str, ...] = ("h2", "http/1.1")
-    minimum: Literal["1.0", "1.1", "1.2", "1.3"] = "1.2"
-    maximum: Literal["1.0", "1.1", "1.2", "1.3"] = "1.3"
+    minimum: TlsVersion = "1.2"
+    maximum: TlsVersion = "1.3"
     ca: str = ""
     """File with the CA that the server's certificate must come from; empty checks nothing."""
     certificate: str = ""
@@ -40,7 +42,8 @@ class Request:
     """Bytes of filler to send as body, where `body` is empty."""
     kind: Literal["http", "websocket", "grpc", "bytes", "streams"] = "http"
     """`bytes`: the messages as they are, and nothing else. `streams`: many copies of the request
-    over one HTTP/2 connection. Both last until the server ends the connection."""
+    over one HTTP/2 connection. Both last until the server ends the connection, `streams` that
+    `hangs_up` until all are answered."""
     http2: bool = False
     """HTTP/2 with prior knowledge where there is no TLS; with TLS, ALPN decides."""
     tls: Tls | None = None
@@ -56,6 +59,8 @@ class Request:
     """Seconds that a gRPC call may take, as the client tells the server; 0 tells none."""
     streams: int = 1
     """Copies of the request that a client of kind `streams` sends at once."""
+    hangs_up: bool = False
+    """A client of kind `streams` ends the connection itself when all copies are answered."""
 
     def with_headers(self, *more: tuple[str, str]) -> Request:
         """The same request with more headers behind its own."""
@@ -100,6 +105,10 @@ class Reply:
     def echoed(self, name: str) -> str | None:
         """A field of the echo server's answer: Hostname, ServiceVersion, URL, Method, IP, …"""
         return next(iter(self._echoed.get(name, ())), None)
+
+    def each(self, name: str) -> list[str]:
+        """A field of every answer there is in the body: one for each copy of the request."""
+        return self._echoed.get(name, [])
 
     @property
     def served_by(self) -> str:

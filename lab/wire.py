@@ -22,6 +22,7 @@ from h2.events import (
     Event,
     RemoteSettingsChanged,
     ResponseReceived,
+    StreamEnded,
     StreamReset,
 )
 from h2.settings import SettingCodes
@@ -73,16 +74,23 @@ async def multiplexed(request: Request, tls: ssl.SSLContext | None) -> Reply:
     """Send `streams` copies of a request at once and listen until the server hangs up.
 
     The reply's messages say for each copy its status, the name of the error that its stream was
-    reset with, or `unanswered`.
+    reset with, or `unanswered`; its body is that of all answers, one after the other.
     """
     wire = await _Wire.opened(request, tls)
     protocol = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
     protocol.initiate_connection()
     answers: dict[int, str] = {}
+    bodies: dict[int, bytes] = {}
+    done: set[int] = set()
     allowed = ended = ""
     await wire.write(protocol.data_to_send())
     while piece := await wire.read():
         for event in protocol.receive_data(piece):
+            if isinstance(event, DataReceived):
+                number = event.stream_id or 0
+                bodies[number] = bodies.get(number, b"") + (event.data or b"")
+            elif isinstance(event, StreamEnded | StreamReset):
+                done.add(event.stream_id or 0)
             if isinstance(event, RemoteSettingsChanged) and not answers:
                 changed = event.changed_settings.get(SettingCodes.MAX_CONCURRENT_STREAMS)
                 allowed = str(changed.new_value) if changed else "unlimited"
@@ -92,11 +100,14 @@ async def multiplexed(request: Request, tls: ssl.SSLContext | None) -> Reply:
             else:
                 _note(protocol, event, answers)
         await wire.write(protocol.data_to_send())
+        if request.hangs_up and answers and answers.keys() <= done:
+            wire.hang_up()
     statuses = [int(answer) for answer in answers.values() if answer.isdigit()]
     return Reply(
         status=max(statuses, default=0),
         error="" if statuses else wire.why,
         messages=tuple(answers.values()),
+        body=b"".join(bodies.values()).decode("utf-8", "replace"),
         protocol="HTTP/2",
         extra={**wire.end, STREAMS: allowed, "goaway": ended},
     )
@@ -163,6 +174,8 @@ class _Wire:
     async def read(self) -> bytes:
         """What comes next; nothing when the server has ended the connection, however it did, and
         when there is no time to wait for that."""
+        if not self._until:
+            return b""
         try:
             async with asyncio.timeout(self._until - time.monotonic()):
                 piece = await self._reader.read(_PIECE)
@@ -178,6 +191,11 @@ class _Wire:
             self.end = {IDLE: f"{now - self._moved:.3f}"}
             self._writer.close()
         return piece
+
+    def hang_up(self) -> None:
+        """End the connection; what was to come is not read."""
+        self._writer.close()
+        self._until = 0.0
 
     async def write(self, data: bytes) -> None:
         if data and not self._writer.is_closing():

@@ -28,6 +28,7 @@ from lab.contracts import (
     stream_calls,
     streams,
     tenants,
+    tls,
     tokens,
     traces,
     traffic,
@@ -37,7 +38,7 @@ from lab.contracts.contract import Contract
 from lab.contracts.facts import Facts
 
 FAMILIES = (
-    *(mtls, access, newcomers, tokens, tenants, user_agents, paths, routing),
+    *(mtls, access, newcomers, tokens, tenants, user_agents, paths, tls, routing),
     *(edge, compression, connections, streams, stream_calls, listeners, traffic, balancing, egress),
     *(observed, metrics, traces, spans, errors_alone, lost_proxy),
     *(limits, capacity, outages, drills),

@@ -11,12 +11,13 @@ from typing import Any
 
 from components.gateway_workload import GATEWAY
 from lab.contracts.access import http_port, request
-from lab.contracts.arrangements import applied, patched, until_answered, until_known
+from lab.contracts.arrangements import applied, patched, pods, until_answered, until_known
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge, Recorded, Watch
 from lab.contracts.contract import service as through
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
 from lab.exchange import Reply, Request
+from lab.infrastructure import JWKS
 from lab.kubelet import NODES
 from model.access import Catalogue
 from model.service import HashOn, Outliers, Service
@@ -44,9 +45,12 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     yield from _sticky(facts, hashed(catalogue))
     yield from _elsewhere(facts, hashed(catalogue))
     yield from _ejected(facts, hashed(catalogue))
+    yield from _same_for_all(facts, hashed(catalogue))
     yield from _spread(facts)
+    yield from _busy(facts, simply(catalogue, "LEAST_REQUEST"))
     yield from _ejected_in_turn(facts, simply(catalogue, "ROUND_ROBIN"))
     yield from _near(facts, preferring(catalogue))
+    yield from _unconnected(facts, writable(catalogue))
 
 
 # Which services the promises are tried with
@@ -67,6 +71,18 @@ def simply(catalogue: Catalogue, balancing: str) -> Service:
         one
         for one in catalogue.services
         if one.load_balancing == balancing and not one.locality and one.exposed
+    ][-1]
+
+
+def writable(catalogue: Catalogue) -> Service:
+    """One with one instance whose writes are repeated; of several the last."""
+    return [
+        one
+        for one in catalogue.services
+        if one.load_balancing == "ROUND_ROBIN"
+        and one.retries
+        and not (one.ai or one.subsets or one.locality)
+        and any(route.access == "token" and not route.methods for route in one.routes)
     ][-1]
 
 
@@ -243,6 +259,33 @@ def sticky(keys: Sequence[str]) -> Judge:
     return judge
 
 
+def _same_for_all(facts: Facts, one: Service) -> Iterator[Contract]:
+    """Through both gateways by turns, each of which hashes for itself."""
+    assert isinstance(one.load_balancing, HashOn)
+    header = one.load_balancing.header
+    path = next(route.path for route in one.routes if route.access == "token")
+    keys = [f"key-{index % _KEYS}" for index in range(_KEYS * 2)]
+    yield Contract(
+        "balance.hash-gateways",
+        "Through whichever gateway they come, clients' requests with the same header value reach"
+        " the same instance.",
+        DOCUMENT,
+        tuple(
+            Call(
+                CLIENT,
+                replace(
+                    facts.api(f"{path}/{index}", *facts.bearer(), (header, key)),
+                    address=f"gateway:{index // _KEYS}:443",
+                ),
+                Expect((200,), served_by=one.name),
+            )
+            for index, key in enumerate(keys)
+        ),
+        sticky(keys),
+        arrangement=two_instances,
+    )
+
+
 def _elsewhere(facts: Facts, one: Service) -> Iterator[Contract]:
     """Through the gateway, whose outlier detection no other contract here makes use of."""
     assert isinstance(one.load_balancing, HashOn)
@@ -315,6 +358,47 @@ def _spread(facts: Facts) -> Iterator[Contract]:
             evenly(2),
             arrangement=two_instances,
         )
+
+
+_QUICK = 240
+_APART = 0.015
+"""Seconds between requests of which each is answered before the next, mostly."""
+
+
+def _busy(facts: Facts, one: Service) -> Iterator[Contract]:
+    """One instance is occupied with a request that lasts; the others come one after the other."""
+    caller = through(caller_of(facts.catalogue, one))
+    lasting = _QUICK * _APART + 2
+    slow = replace(
+        _inside(facts, one, f"/contract?delay={lasting:g}s"), method="POST", timeout=lasting + 15
+    )
+    quick = Call(caller, _inside(facts, one, "/contract"), Expect((200,), served_by=one.name))
+    yield Contract(
+        "balance.busy",
+        "With LEAST_REQUEST, of two instances the one with fewer requests under way is preferred:"
+        " it gets three quarters of those that come one by one while the other is busy.",
+        DOCUMENT,
+        (
+            Call(caller, slow, Expect((200,), served_by=one.name)),
+            *(replace(quick, after=0.3 + index * _APART) for index in range(_QUICK)),
+        ),
+        spared,
+        arrangement=two_instances,
+    )
+
+
+def spared(replies: Sequence[Reply]) -> str | None:
+    """The instance that answered the first request got a quarter of the others at most.
+
+    Envoy draws two instances, be they the same, and takes the one with fewer requests: the busy one
+    is taken where it was drawn twice. Chance allows some more.
+    """
+    first, rest = replies[0].served_by, replies[1:]
+    got, number = sum(reply.served_by == first for reply in rest), len(rest)
+    most = number / 4 + _DEVIATIONS * sqrt(number * 3 / 16)
+    if not number or got > most:
+        return f"the busy instance got {got} of {number} requests; chance allows {most:.0f}"
+    return None
 
 
 def evenly(instances: int) -> Judge:
@@ -495,3 +579,97 @@ def one_left(few: int, before: int) -> Judge:
         return None
 
     return judge
+
+
+# An address where nobody listens
+
+
+@contextlib.contextmanager
+def unconnectable(data_plane: DataPlane) -> Iterator[None]:
+    """A second instance of a service, at which every connection is refused.
+
+    It is an address of a pod that serves something else, in an EndpointSlice of its own, as the
+    instance of a node would be whose pod has just gone.
+    """
+    one = writable(data_plane.catalogue)
+    port, namespace = http_port(one), data_plane.settings.namespaces.apps
+    address = str(pods(data_plane, app=JWKS)[0]["address"])
+    piece = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{one.name}-unconnectable",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": one.name},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": port.name, "port": port.number, "protocol": "TCP"}],
+    }
+    with applied(data_plane, [piece]):
+        for app in (GATEWAY, caller_of(data_plane.catalogue, one)):
+            until_answered(
+                data_plane, app, "/clusters",
+                lambda answer: f"::{address}:{port.number}::health_flags::healthy" in answer,
+                f"{app} knows an instance of {one.name} at {address}",
+            )  # fmt: skip
+        yield
+    for app in (GATEWAY, caller_of(data_plane.catalogue, one)):
+        until_known(data_plane, app, one.name)
+
+
+_TURNS = 4
+
+
+def _unconnected(facts: Facts, one: Service) -> Iterator[Contract]:
+    caller = through(caller_of(facts.catalogue, one))
+    path = next(r.path for r in one.routes if r.access == "token" and not r.methods)
+    served = Expect((200,), served_by=one.name)
+    writes = ("POST", "PUT", "PATCH", "DELETE")
+    yield Contract(
+        "retry.unconnected",
+        "A write is repeated as often as declared when no connection could be opened or the service"
+        " refused to take it, and after no other failure.",
+        DOCUMENT,
+        tuple(
+            call
+            for index in range(_TURNS)
+            for call in (
+                Call(
+                    CLIENT,
+                    facts.api(f"{path}/1", *facts.bearer(), method=writes[index % len(writes)]),
+                    served,
+                ),
+                Call(
+                    caller,
+                    replace(_inside(facts, one, "/contract"), method=writes[index % len(writes)]),
+                    served,
+                ),
+            )
+        ),
+        repeated,
+        at_once=False,
+        watch=once,
+        arrangement=unconnectable,
+    )
+
+
+def repeated(replies: Sequence[Reply]) -> str | None:
+    """Some requests of both callers met the instance that refuses them, and reached the other."""
+    for number, who in enumerate(("clients", "services")):
+        attempts = [one for reply in replies[number::2] for one in reply.seen(_ATTEMPTS)]
+        if not any(one.isdigit() and int(one) > 1 for one in attempts):
+            return f"no write of {who} was repeated, attempts were {attempts}"
+    return None
+
+
+_ATTEMPTS = "x-envoy-attempt-count"
+
+
+def once(_: Sequence[Reply], recorded: Recorded) -> str | None:
+    """The service saw each request once."""
+    for lines in recorded.lines:
+        seen = sum(str(line.get("upstream_cluster", "")).startswith("inbound|") for line in lines)
+        if seen != 1:
+            return f"the service saw a request {seen} times"
+    return None

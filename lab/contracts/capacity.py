@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -36,6 +37,7 @@ _LEFT = COUNTED[1]
 def contracts(facts: Facts) -> Iterator[Contract]:
     """The families `pool` and `east-west` and, of `limit`, what is about more than one tenant."""
     yield from _pool(facts)
+    yield from _shared_connections(facts)
     yield from _route(facts)
     yield from _counted(facts)
     yield from _east_west(facts)
@@ -77,6 +79,50 @@ def _pool(facts: Facts) -> Iterator[Contract]:
     )
 
 
+def _shared_connections(facts: Facts) -> Iterator[Contract]:
+    """The smallest pool of one that is asked by HTTP/2: its requests share connections."""
+    rooms = {
+        one.name: one.pool.http2_max_requests
+        for one in facts.catalogue.services
+        if one.pool.h2_upgrade and one.pool.http2_max_requests
+    }
+    name = min(rooms, key=lambda name: rooms[name], default="")
+    if not name or rooms[name] > _MOST_STREAMS:
+        return
+    one = next(one for one in facts.catalogue.services if one.name == name)
+    many = replace(
+        request(facts, one, "service", f"/contract?delay={_DELAY:g}s"), method="POST",
+        kind="streams", streams=rooms[name] + _BEYOND, hangs_up=True, timeout=40.0,
+    )  # fmt: skip
+    # The highest status of all is what the call is said to have come to.
+    caller, refused = service(facts.catalogue.callers(one)[0]), Expect((503,))
+    yield Contract(
+        f"pool.{name}",
+        "Requests beyond a service's connection pool are answered with 503 at once (response flag"
+        " UO).",
+        "traffic.md",
+        (Call(caller, many, refused),),
+        filled(rooms[name], _BEYOND),
+        watch=overflowed,
+    )
+
+
+_MOST_STREAMS = 1000
+"""Requests that a contract sends at once over one connection."""
+
+
+def filled(room: int, beyond: int) -> Judge:
+    """Of all requests that came at once as many were served as fit, and no others."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        found = Counter(status for reply in replies for status in reply.messages)
+        if found != {"200": room, "503": beyond}:
+            return f"{room} requests fit and {beyond} do not, they were answered {dict(found)}"
+        return None
+
+    return judge
+
+
 def waited(part: slice, least: float) -> Judge:
     """Requests that found all connections in use were served over them later."""
 
@@ -93,9 +139,12 @@ def overflowed(replies: Sequence[Reply], recorded: Recorded) -> str | None:
         str(line.get("flags"))
         for reply, lines in zip(replies, recorded.lines, strict=True)
         for line in lines
-        if reply.status == 503
+        # Of copies over one connection the lines of those that were served stand beside.
+        if reply.status == 503 and not (reply.messages and line.get("code") == 200)
     ]
-    refused = sum(reply.status == 503 for reply in replies)
+    refused = sum(
+        reply.messages.count("503") if reply.messages else reply.status == 503 for reply in replies
+    )
     if flags.count("UO") != refused or len(flags) != refused:
         return f"{refused} were refused, the proxies' flags for them are {sorted(flags)}"
     return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lab.contracts.contract import CLIENT, Call, Contract, Expect
 from lab.contracts.facts import Facts
-from lab.exchange import Request
+from lab.exchange import Reply, Request
 
 DOCUMENT = "edge.md"
 _ACCEPTED = ("accept-encoding", "gzip")
 _GZIP = Expect((200,), headers=(("content-encoding", "gzip"),))
+"""A client unpacks it: what it is judged by is what was compressed."""
 _PLAIN = Expect((200,), headers=(("content-encoding", None),))
 
 
@@ -29,6 +30,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             Call(CLIENT, _large(facts, "text/plain", ("accept-encoding", "gzip;q=0")), _PLAIN),
             Call(CLIENT, facts.api("/api/v1/users/1", _ACCEPTED), _REFUSED_SMALL),
         ),
+        unpacked,
     )
     streaming = [
         (route, method)
@@ -77,6 +79,19 @@ _FILLER = "a" * 4096
 """Comes back in the echo server's answer, which thereby is large enough."""
 _REFUSED_SMALL = Expect((403,), headers=(("content-encoding", None),))
 """The gateway's own refusal is text, and far smaller than any answer worth compressing."""
+
+
+def unpacked(replies: Sequence[Reply]) -> str | None:
+    """What was gzip is the service's whole answer once it is unpacked, and was smaller."""
+    packed = [reply for reply in replies if reply.header("content-encoding") == "gzip"]
+    if not packed:
+        return "no answer was compressed"
+    for reply in packed:
+        if not reply.served_by or reply.seen("x-filler") != [_FILLER]:
+            return f"what was compressed is not the service's answer: {reply.body[:80]!r}"
+        if reply.size >= len(reply.body):
+            return f"{len(reply.body)} bytes became {reply.size} by being compressed"
+    return None
 
 
 def _typed(kind: str) -> str:

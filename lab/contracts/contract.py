@@ -174,7 +174,7 @@ Watch = Callable[[Sequence[Reply], Recorded], str | None]
 
 
 Inspection = Callable[[DataPlane], str | None]
-"""Looks at the configuration that istiod pushes; None where the promise holds, else what is wrong."""
+"""Looks at configuration that istiod pushes; None where the promise holds, else what is wrong."""
 PUSHED = "pushed config"
 """What a report says came back where configuration was looked at and nothing was sent."""
 
@@ -243,7 +243,8 @@ class Contract:
     tolerated: tuple[Tolerance, ...] = ()
     """Calls that are in none of them may not fail."""
     pushed: Inspection | None = None
-    """For what upstream Envoy can't carry out: a look at what istiod pushes, in the place of calls."""
+    """A look at configuration in the place of calls: for what upstream Envoy can't carry out, and for
+    what takes too many requests or too long to try on every route."""
 
     @property
     def family(self) -> str:

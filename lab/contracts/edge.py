@@ -9,6 +9,7 @@ from components.edge.headers import REMOVED, security_headers
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
 from lab.contracts.reached import refused_at_gateway
+from lab.contracts.stream_requests import over_http1
 from lab.contracts.ways_in import others
 from lab.exchange import Reply, Request
 from model.service import Route, Service
@@ -54,12 +55,16 @@ def _kinds_of_answer(facts: Facts) -> Iterator[tuple[Request, int]]:
             yield way.ask(*sent), expect.status[0]
 
 
+def _redirected(facts: Facts) -> Request:
+    """Plain HTTP, which is answered with a redirect."""
+    return Request("gateway:80", facts.settings.api_host, path="/health")
+
+
 def _http1(facts: Facts, request: Request) -> Request:
     return replace(request, tls=replace(facts.tls(request.authority), alpn=_ONE_PROTOCOL))
 
 
 def _headers(facts: Facts) -> Iterator[Contract]:
-    host = facts.settings.api_host
     yield Contract(
         "header.security",
         "Every answer of the gateway carries X-Frame-Options DENY, X-Content-Type-Options nosniff,"
@@ -78,7 +83,7 @@ def _headers(facts: Facts) -> Iterator[Contract]:
         + (
             Call(
                 CLIENT,
-                Request("gateway:80", host, path="/health"),
+                _redirected(facts),
                 Expect((301,), headers=_expected(facts, encrypted=False)),
             ),
         ),
@@ -95,7 +100,7 @@ def _headers(facts: Facts) -> Iterator[Contract]:
         + (
             Call(
                 CLIENT,
-                Request("gateway:80", host, path="/health"),
+                _redirected(facts),
                 Expect((301,), headers=tuple((name, None) for name, _ in hsts)),
             ),
         ),
@@ -121,6 +126,7 @@ def _headers(facts: Facts) -> Iterator[Contract]:
             for request, status in (
                 (facts.api(f"/health?headers={products}"), 200),
                 *_kinds_of_answer(facts),
+                (_redirected(facts), 301),
             )
         ),
     )
@@ -160,11 +166,24 @@ def _request_id(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         tuple(
             Call(CLIENT, request, Expect((status,)))
-            for request, status in _kinds_of_answer(facts)
+            for request, status in (*_kinds_of_answer(facts), (_redirected(facts), 301))
             # A request that is refused before it is one has no id.
             if status != 400
         ),
         _own_id,
+    )
+    yield Contract(
+        "request-id.none",
+        "A request that is refused before it is one (a header with an underscore) has no id.",
+        DOCUMENT,
+        tuple(
+            Call(
+                CLIENT,
+                _http1(facts, facts.api(path, ("x_underscore", "1"))),
+                Expect((400,), headers=(("x-request-id", None),)),
+            )
+            for path in ("/health", "/api/v1/users/1")
+        ),
     )
     sent = "11111111-1111-4111-8111-111111111111"
     yield Contract(
@@ -219,6 +238,20 @@ def _bodies(facts: Facts) -> Iterator[Contract]:
             f"{route.path}/1", *facts.bearer(), method="POST", body_size=size, timeout=30.0
         )
 
+    def spoken_post(route: Route, size: int) -> Request:
+        """By a client that has no token, and hears an answer while it is still sending."""
+        head = (
+            f"POST {route.path}/1 HTTP/1.1", f"Host: {facts.settings.api_host}",
+            f"Content-Length: {size}", "", "",
+        )  # fmt: skip
+        said = facts.api(
+            route.path, kind="bytes", messages=("\r\n".join(head), "x" * size), timeout=8.0
+        )
+        return over_http1(facts, said)
+
+    def unsized(route: Route, size: int) -> Request:
+        return replace(post(route, size - 1), messages=("x",))
+
     def at_limit(upload: bool, limit: int) -> tuple[Call, ...]:
         return tuple(
             call
@@ -227,6 +260,10 @@ def _bodies(facts: Facts) -> Iterator[Contract]:
             for call in (
                 Call(CLIENT, post(route, limit), Expect((200,), served_by=one.name)),
                 Call(CLIENT, post(route, limit + 1), Expect((413,))),
+                # Without content-length, so that the body itself is counted.
+                Call(CLIENT, unsized(route, limit), Expect((200,), served_by=one.name)),
+                Call(CLIENT, unsized(route, limit + 1), Expect((413,))),
+                Call(CLIENT, over_http1(facts, unsized(route, limit + 1)), Expect((413,))),
             )
         )
 
@@ -237,6 +274,18 @@ def _bodies(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         at_limit(False, bodies.limit),
         watch=refused_at_gateway,
+    )
+    yield Contract(
+        "body.unknown",
+        "A body that is too large is nothing to somebody without token: the answer is 403, not 413.",
+        DOCUMENT,
+        tuple(
+            Call(CLIENT, spoken_post(route, limit + 1), Expect((403,)))
+            for _, route in _writable(facts)
+            if not route.streaming
+            for limit in (bodies.upload_limit if route.upload else bodies.limit,)
+        ),
+        patient=True,
     )
     yield Contract(
         "body.upload",

@@ -1,4 +1,4 @@
-"""Paths, methods, TLS: nothing gets past a policy by being written in another way."""
+"""Paths and methods: nothing gets past a policy by being written in another way."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import get_args
 from urllib.parse import unquote
 
 from lab.contracts.addresses import forwarded, from_administration
-from lab.contracts.contract import CLIENT, DENIED, GATEWAY, Call, Contract, Expect
+from lab.contracts.contract import (
+    CLIENT,
+    DENIED,
+    Call,
+    Contract,
+    Expect,
+)
 from lab.contracts.facts import Facts
 from lab.contracts.reached import refused_at_gateway
 from lab.contracts.ways_in import OVER_GRPC
-from lab.exchange import Reply, Request, Tls
+from lab.exchange import Reply, Request
 from model.service import Route
 from model.values import Method
 
@@ -22,7 +28,7 @@ DOCUMENT = "security.md"
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """The families `path`, `method` and `tls`."""
+    """The families `path` and `method`."""
     exposures = [
         (one, route, (route.methods or ("GET",))[0])
         for one, route in facts.catalogue.exposures
@@ -169,7 +175,6 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             if from_administration(facts) or not _role(route, method)
         ),
     )
-    yield from _tls(facts)
 
 
 def _role(route: Route, method: str) -> str:
@@ -252,69 +257,3 @@ def _tricks(path: str, public: Sequence[str]) -> Iterator[str]:
             f"{one}{up.replace('.', '%252e')}{path}/1",
         )
         yield from (f"{one}{up.replace('..', '..;')}{path}/1", f"{path}?x={one}")
-
-
-def _tls(facts: Facts) -> Iterator[Contract]:
-    settings = facts.settings
-    document = "edge.md"
-
-    def ask(tls: Tls, host: str = settings.api_host) -> Request:
-        return Request(f"{GATEWAY}:443", host, path="/health", tls=tls)
-
-    old = [
-        replace(facts.tls(host), minimum=version, maximum=version)
-        for host in settings.public_hosts
-        for version in ("1.0", "1.1")
-    ]
-    yield Contract(
-        "tls.versions",
-        "TLS below `gateway.tls.minVersion` is refused, and every version from there up to"
-        " `maxVersion` is served.",
-        document,
-        tuple(Call(CLIENT, ask(replace(tls, ca=""), tls.server_name), Expect((0,))) for tls in old)
-        + tuple(
-            Call(
-                CLIENT,
-                ask(replace(facts.tls(settings.api_host), minimum=version, maximum=version)),
-                Expect((200,)),
-            )
-            for version in ("1.2", "1.3")
-        ),
-        safe=True,
-    )
-    yield Contract(
-        "tls.hosts",
-        "Every public host is served with a certificate of its name, over HTTP/2 where the client"
-        " offers it; other names get no connection.",
-        document,
-        tuple(
-            Call(
-                CLIENT,
-                ask(replace(facts.tls(host), alpn=alpn), host),
-                Expect((200, 403, 404), protocol=protocol),
-            )
-            for host in settings.public_hosts
-            for alpn, protocol in ((("h2", "http/1.1"), "HTTP/2"), (("http/1.1",), "HTTP/1.1"))
-        )
-        + (
-            Call(CLIENT, ask(Tls("evil.example"), "evil.example"), Expect((0,))),
-            Call(
-                CLIENT, ask(facts.tls(settings.api_host), "evil.example"), Expect((403, 404, 421))
-            ),
-        ),
-        safe=True,
-    )
-    yield Contract(
-        "tls.redirect",
-        "Plain HTTP is redirected to HTTPS.",
-        document,
-        tuple(
-            Call(
-                CLIENT,
-                Request(f"{GATEWAY}:80", host, path="/health"),
-                Expect((301, 308), headers=(("location", f"https://{host}/health"),)),
-            )
-            for host in settings.public_hosts
-        ),
-        safe=True,
-    )

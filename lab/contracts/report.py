@@ -14,8 +14,8 @@ from rich.table import Table
 from lab.contracts.runner import Outcome
 
 NOT_IN_ENVOY = (
-    "pushed config: upstream Envoy can't carry this out (metric labels, the token counter), so what"
-    " istiod pushes was looked at and nothing was sent."
+    "pushed config: nothing was sent; what the proxies were told of every route was looked at or,"
+    " where upstream Envoy can't carry it out (metric labels, the token counter), what istiod pushes."
 )
 
 

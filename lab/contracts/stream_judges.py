@@ -86,6 +86,18 @@ def whole(events: int) -> Judge:
     return judge
 
 
+def of_size(sizes: Sequence[int]) -> Judge:
+    """Each body, unpacked where it came as gzip, is as the service sent it."""
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        for size, reply in zip(sizes, replies, strict=True):
+            if reply.body != "a" * size:
+                return f"of {size} bytes {len(reply.body)} came: {reply.body[:40]!r}"
+        return None
+
+    return judge
+
+
 def ended_after(limits: Sequence[float]) -> Judge:
     """Each exchange was ended when its time was over, and passed data until then."""
 

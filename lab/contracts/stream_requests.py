@@ -50,6 +50,11 @@ def calling(catalogue: Catalogue) -> Service:
     )
 
 
+def streaming_routes(catalogue: Catalogue) -> list[tuple[Service, Route]]:
+    """Every route that may be asked for an event stream."""
+    return [(one, route) for one, route in catalogue.exposures if route.streaming]
+
+
 def _route(one: Service) -> Route | None:
     return next((route for route in one.routes if route.streaming and not route.methods), None)
 
@@ -63,9 +68,12 @@ def streaming_route(one: Service) -> Route:
 
 @contextmanager
 def streaming(data_plane: DataPlane) -> Iterator[None]:
-    """`lab.streams` in the place of the echo server, in two services."""
+    """`lab.streams` in the place of the echo server, in every service that streams."""
     namespace = data_plane.settings.namespaces.apps
-    chosen = sorted({short_lived(data_plane.catalogue).name, calling(data_plane.catalogue).name})
+    chosen = sorted(
+        {calling(data_plane.catalogue).name}
+        | {one.name for one, _ in streaming_routes(data_plane.catalogue)}
+    )
 
     def known() -> None:
         for name in chosen:
@@ -81,10 +89,15 @@ def streaming(data_plane: DataPlane) -> Iterator[None]:
 
 
 def event_stream(
-    facts: Facts, number: int, interval: float, *more: tuple[str, str], method: str = "GET"
+    facts: Facts,
+    number: int,
+    interval: float,
+    *more: tuple[str, str],
+    method: str = "GET",
+    path: str = "",
 ) -> Request:
-    """A streamed answer of a service whose streams are short-lived."""
-    path = streaming_route(short_lived(facts.catalogue)).path
+    """A streamed answer; where no path is given, of a service whose streams are short-lived."""
+    path = path or streaming_route(short_lived(facts.catalogue)).path
     return facts.api(
         f"{path}/1?events={number}&interval={interval:g}",
         *facts.bearer(), EVENT_STREAM, *more,

@@ -18,6 +18,7 @@ from lab.contracts.stream_judges import (
     answered_in_turn,
     arrived_while_sending,
     ended_after,
+    of_size,
     sent_in_turn,
     told_after,
     whole,
@@ -36,6 +37,7 @@ from lab.contracts.stream_requests import (
     spoken_upload,
     streaming,
     streaming_route,
+    streaming_routes,
     upload,
     websocket,
 )
@@ -91,9 +93,16 @@ def _arriving(facts: Facts) -> Iterator[Contract]:
         " the service sends it.",
         EDGE,
         (
-            Call(CLIENT, events, Expect((200,), headers=(("content-encoding", None),))),
             Call(CLIENT, over_http1(facts, events), SERVED),
-            Call(CLIENT, replace(events, method="POST"), SERVED),
+            *(
+                Call(
+                    CLIENT,
+                    event_stream(facts, 6, PAUSE, GZIP, method=method, path=route.path),
+                    Expect((200,), headers=(("content-encoding", None),)),
+                )
+                for _, route in streaming_routes(facts.catalogue)
+                for method in route.methods or ("GET", "POST")
+            ),
             Call(CLIENT, answers, CALLED),
         ),
         sent_in_turn(6, PAUSE),
@@ -286,6 +295,7 @@ def _compressed(facts: Facts) -> Iterator[Contract]:
             Call(CLIENT, sized(smallest * 20, "unknown"), gzip),
             Call(CLIENT, replace(sized(smallest, "known"), headers=()), plain),
         ),
+        of_size([smallest, smallest - 1, smallest, smallest, 100, smallest * 20, smallest]),
     )
     stream = streaming_route(short_lived(facts.catalogue)).path
     yield Contract(

@@ -1,11 +1,10 @@
-"""Traffic between services: timeouts, retries, pools, canary weights, cohorts."""
+"""Traffic between services: how long requests may take, and which are repeated."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from math import sqrt
 
+from lab.contracts import route_config, splits
 from lab.contracts.access import headers, http_port
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge, Recorded, Watch, service
 from lab.contracts.facts import Facts
@@ -17,16 +16,16 @@ from model.values import seconds
 DOCUMENT = "traffic.md"
 _SHORT = 10
 """Seconds of the longest timeout that a contract waits for."""
-_DRAWN, _FEWER = 600, 300
-_DEVIATIONS = 4.5
-"""Standard deviations that chance is allowed: once in 150,000 runs it is more."""
+_LATE = 1.5
+"""Seconds that a busy machine may be late."""
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
     """The families `timeout`, `retry`, `canary` and `cohort`."""
     yield from _timeouts(facts)
     yield from _retries(facts)
-    yield from _canary(facts)
+    yield from route_config.contracts(facts)
+    yield from splits.contracts(facts)
 
 
 def _inside(facts: Facts, callee: Service, query: str, method: str) -> tuple[str, Request]:
@@ -50,21 +49,29 @@ def _timeouts(facts: Facts) -> Iterator[Contract]:
         if limit <= _SHORT:
             for method in ("GET", "POST"):
                 caller, request = _inside(facts, one, f"delay={limit + 3:g}s", method)
-                calls.append(Call(service(caller), request, Expect((504,), within=limit + 1.5)))
+                calls.append(Call(service(caller), request, Expect((504,), within=limit + _LATE)))
     yield Contract(
         "timeout.service",
         "A request that takes longer than the service's timeout is answered with 504 in time.",
         DOCUMENT,
         tuple(calls),
-        _not_before(_SHORT * 0.9),
+        not_before([call.expect.within - _LATE for call in calls]),
         patient=True,
     )
 
 
-def _not_before(least: float) -> Judge:
+def not_before(limits: Sequence[float]) -> Judge:
+    """Each request was answered when its time was over, not long before."""
+
     def judge(replies: Sequence[Reply]) -> str | None:
-        early = [reply.seconds for reply in replies if reply.seconds < least]
-        return f"answered after {early} s, long before the timeout" if early else None
+        if not limits:
+            return "no service has a timeout that is short enough to wait for"
+        early = [
+            f"{reply.seconds:.1f} s of {limit:g} s"
+            for reply, limit in zip(replies, limits, strict=True)
+            if reply.seconds < limit * 0.9
+        ]
+        return f"answered before the timeout: {', '.join(early)}" if early else None
 
     return judge
 
@@ -98,25 +105,32 @@ def _retries(facts: Facts) -> Iterator[Contract]:
         ),
     )
     paid = [one for one in services if one.ai]
-    asked = list(_outside(facts, paid, "POST"))
+    asked = [
+        (one, route, method) for method in _WRITES for one, route in _outside(facts, paid, method)
+    ]
     yield Contract(
         "retry.ai",
         "A write to an AI service is never repeated.",
         DOCUMENT,
-        tuple(_answered(facts, one, "POST", status) for one in paid for status in _GATEWAY_ERRORS)
+        tuple(
+            _answered(facts, one, method, status)
+            for one in paid
+            for method in _WRITES
+            for status in _GATEWAY_ERRORS
+        )
         + tuple(
-            _answered_outside(facts, route, "POST", status)
-            for _, route in asked
+            _answered_outside(facts, route, method, status)
+            for _, route, method in asked
             for status in _GATEWAY_ERRORS
         ),
         watch=_once(
-            *(one.name for one in paid for _ in _GATEWAY_ERRORS),
-            *(one.name for one, _ in asked for _ in _GATEWAY_ERRORS),
+            *(one.name for one in paid for _ in _WRITES for _ in _GATEWAY_ERRORS),
+            *(one.name for one, *_ in asked for _ in _GATEWAY_ERRORS),
         ),
     )
 
 
-_WRITES = ("POST", "PUT", "DELETE")
+_WRITES = ("POST", "PUT", "PATCH", "DELETE")
 _GATEWAY_ERRORS = (502, 503, 504)
 
 
@@ -160,95 +174,3 @@ def _tries(names: Sequence[str], wanted: Sequence[int]) -> Watch:
         return "; ".join(wrong) or None
 
     return watch
-
-
-def _canary(facts: Facts) -> Iterator[Contract]:
-    for name, split in facts.settings.traffic.items():
-        one = next(one for one in facts.catalogue.services if one.name == name)
-        versions = {subset.name: subset.version for subset in one.subsets}
-        route = next(route for route in one.routes if route.access == "token")
-        weights = {versions[subset]: weight for subset, weight in split.weights.items()}
-        for where, calls in (
-            ("", _drawn_outside(facts, one, route, "GET", _DRAWN)),
-            (".writes", _drawn_outside(facts, one, route, "POST", _FEWER)),
-            (".inside", _drawn_inside(facts, one)),
-        ):
-            yield Contract(
-                f"canary.{name}{where}",
-                "Traffic is divided by the weights of the environment.",
-                DOCUMENT,
-                tuple(calls),
-                _divided(weights),
-            )
-        marks = [
-            ((cohort.header, cohort.value), cohort.subset)
-            if cohort.header
-            else (("cookie", f"first=1; {cohort.cookie}={cohort.value}; last=2"), cohort.subset)
-            for cohort in split.cohorts
-        ]
-        caller, inside = _inside(facts, one, "cohort", "GET")
-        if marks:
-            yield Contract(
-                f"cohort.{name}",
-                "Callers with a cohort's header or cookie always meet the cohort's subset.",
-                DOCUMENT,
-                tuple(
-                    call
-                    for (header, value), subset in marks
-                    for _ in range(12)
-                    for expect in (Expect((200,), served_by=name, version=versions[subset]),)
-                    for call in (
-                        Call(
-                            CLIENT,
-                            facts.api(f"{route.path}/1", *facts.bearer(), (str(header), value)),
-                            expect,
-                        ),
-                        Call(
-                            service(caller),
-                            inside.with_headers((str(header), value)),
-                            expect,
-                        ),
-                    )
-                ),
-            )
-
-
-def _drawn_outside(
-    facts: Facts, one: Service, route: Route, method: str, number: int
-) -> Iterator[Call]:
-    """Requests of clients, none of whom meets a limit."""
-    for index in range(number):
-        # Ids of their own, that hashing inside a subset has something to choose by.
-        bearer = facts.bearer(tenant_id=f"canary-{index % 60}", user_id=f"user-{index}")
-        request = facts.api(
-            f"{route.path}/{index}",
-            *bearer,
-            ("x-forwarded-for", facts.many_clients(index)),
-            method=method,
-        )
-        yield Call(CLIENT, request, Expect((200,), served_by=one.name))
-
-
-def _drawn_inside(facts: Facts, one: Service) -> Iterator[Call]:
-    """Requests of another service, reads and writes by turns."""
-    for index in range(_FEWER):
-        caller, request = _inside(facts, one, f"draw={index}", ("GET", "POST")[index % 2])
-        yield Call(service(caller), request, Expect((200,), served_by=one.name))
-
-
-def _divided(weights: dict[str, int]) -> Judge:
-    """Each version's share is its weight, within what chance allows."""
-
-    def judge(replies: Sequence[Reply]) -> str | None:
-        total, counts = len(replies), Counter(reply.echoed("ServiceVersion") for reply in replies)
-        for version, weight in weights.items():
-            share = weight / 100
-            allowed = _DEVIATIONS * sqrt(total * share * (1 - share))
-            if abs(counts[version] - total * share) > allowed:
-                return (
-                    f"{version} has weight {weight} and answered {counts[version]} of {total};"
-                    f" chance allows {total * share:.0f} ± {allowed:.0f}"
-                )
-        return None
-
-    return judge

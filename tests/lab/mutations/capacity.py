@@ -30,6 +30,10 @@ def _larger_pool(objects: Objects) -> None:
     _policy(objects, "indexing-service")["connectionPool"]["http"]["http1MaxPendingRequests"] = 1024
 
 
+def _larger_shared_pool(objects: Objects) -> None:
+    _policy(objects, "ai-orchestrator")["connectionPool"]["http"]["http2MaxRequests"] = 1000
+
+
 def _another_header(objects: Objects) -> None:
     _policy(objects, "voice-engine")["loadBalancer"]["consistentHash"] = {
         "httpHeaderName": "x-request-id"
@@ -48,6 +52,10 @@ def _same_instance(objects: Objects) -> None:
     for route in named(objects, "VirtualService", "voice-engine")["spec"]["http"]:
         if route["retries"]["attempts"]:
             del route["retries"]["retryIgnorePreviousHosts"]
+
+
+def _by_chance(objects: Objects) -> None:
+    _policy(objects, "multimodal-engine")["loadBalancer"]["simple"] = "RANDOM"
 
 
 def _own_zone(objects: Objects) -> None:
@@ -120,9 +128,15 @@ MUTATIONS = (
         _larger_pool,
     ),
     Mutation(
+        "pool.larger-shared",
+        "more requests may be under way over a service's shared connections than declared",
+        ("pool.ai-orchestrator",),
+        _larger_shared_pool,
+    ),
+    Mutation(
         "balance.another-header",
         "consistent hashing looks at another header than the one declared",
-        ("balance.hash", "outlier.5xx"),
+        ("balance.hash", "balance.hash-gateways", "outlier.5xx"),
         _another_header,
     ),
     Mutation(
@@ -146,9 +160,15 @@ MUTATIONS = (
         _one_for_all,
     ),
     Mutation(
+        "balance.by-chance",
+        "instances are drawn by chance, busy or not",
+        ("balance.busy",),
+        _by_chance,
+    ),
+    Mutation(
         "balance.own-zone",
         "requests stay in the caller's zone though no preference is declared",
-        ("balance.least-request",),
+        ("balance.least-request", "balance.busy"),
         _own_zone,
     ),
     Mutation(
@@ -172,13 +192,13 @@ MUTATIONS = (
     Mutation(
         "limit.another-routes",
         "requests of a route are counted under the name of another",
-        ("limit.route.*",),
+        ("limit.route.*", "limit.headers"),
         _another_routes_limit,
     ),
     Mutation(
         "limit.upgrades-forgotten",
         "WebSocket upgrades of a service have no limit",
-        ("limit.upgrades",),
+        ("limit.upgrades", "limit.headers.upgrades"),
         without_routes("edge-global-rate-limit", "voice-engine.ws."),
     ),
     Mutation(

@@ -70,6 +70,10 @@ def _old_tls(objects: Objects) -> None:
     tls["cipherSuites"] += ["ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA"]
 
 
+def _no_newest_tls(objects: Objects) -> None:
+    _server(objects, "https-ws")["tls"]["maxProtocolVersion"] = "TLSV1_2"
+
+
 def _any_host(objects: Objects) -> None:
     _server(objects, "https-ws")["hosts"] = ["voiceassistant-dev/*"]
 
@@ -173,6 +177,13 @@ def _larger_body(objects: Objects) -> None:
         limit["max_request_bytes"] *= 2
 
 
+def _bodies_first(objects: Objects) -> None:
+    for one in named(objects, "EnvoyFilter", "edge-body-limit")["spec"]["configPatches"]:
+        if one["applyTo"] == "HTTP_FILTER":
+            one["patch"]["operation"] = "INSERT_FIRST"
+            one["match"]["listener"]["filterChain"]["filter"].pop("subFilter", None)
+
+
 def _no_upload(objects: Objects) -> None:
     usual = routes(objects, "edge-body-limit", "notification-service.")[0]
     for value in routes(objects, "edge-body-limit", "knowledge-service.api.v1.documents."):
@@ -243,6 +254,12 @@ MUTATIONS = (
         _old_tls,
     ),
     Mutation(
+        "tls.not-newest",
+        "the WebSocket host does not speak TLS 1.3",
+        ("tls.versions",),
+        _no_newest_tls,
+    ),
+    Mutation(
         "tls.any-host",
         "the certificate is shown to clients that ask for any name",
         ("tls.hosts",),
@@ -281,7 +298,10 @@ MUTATIONS = (
     Mutation(
         "header.underscores-dropped",
         "headers with an underscore are dropped in the place of being refused",
-        ("header.underscore", "header.security", "header.hsts", "header.products"),
+        (
+            *("header.underscore", "header.security", "header.hsts", "header.products"),
+            "request-id.none",
+        ),
         _underscores_dropped,
     ),
     Mutation(
@@ -303,6 +323,12 @@ MUTATIONS = (
         _larger_body,
     ),
     Mutation(
+        "body.before-tokens",
+        "bodies are collected before tokens are looked at",
+        ("body.unknown",),
+        _bodies_first,
+    ),
+    Mutation(
         "body.no-upload",
         "the upload route has the usual limit",
         ("body.upload",),
@@ -317,7 +343,7 @@ MUTATIONS = (
     Mutation(
         "idle.streams-forgotten",
         "a WebSocket has the timeout of unary requests",
-        ("idle.streams", "stream.silent", "stream.longest"),
+        ("idle.streams", "stream.silent", "stream.longest", "stream.routes"),
         without_routes("edge-stream-timeouts", "voice-engine.ws."),
     ),
     Mutation(

@@ -40,6 +40,13 @@ def _not_told(objects: Objects) -> None:
         ]
 
 
+def _any_origin(objects: Objects) -> None:
+    for limit in _local(objects):
+        limit["response_headers_to_add"].append(
+            {"header": {"key": "access-control-allow-origin", "value": "*"}}
+        )
+
+
 def _tenant(action: Object, route: str) -> Callable[[Objects], None]:
     """The limit of a route is counted by something else than the tenant."""
 
@@ -79,12 +86,58 @@ def _websocket_higher(objects: Objects) -> None:
     objects.append(patch)
 
 
+def _few_tracked(objects: Objects) -> None:
+    """Envoy's own default: 20."""
+    for limit in _local(objects):
+        del limit["max_dynamic_descriptors"]
+
+
+_EACH_GATEWAYS = {
+    "extension": {
+        "name": "envoy.rate_limit_descriptors.expr",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor",
+            "descriptor_key": "tenant",
+            "text": "metadata.filter_metadata['envoy.filters.http.jwt_authn']['payload']"
+            "['tenant_id'] + '@' + xds.node.id",
+        },
+    }
+}
+"""Counts each tenant at each gateway by itself."""
 _ALL_TENANTS = {"generic_key": {"descriptor_key": "tenant", "descriptor_value": "all"}}
 _BY_ADDRESS = {
     "request_headers": {"header_name": "x-forwarded-for", "descriptor_key": "tenant"},
 }
 
 MUTATIONS = (
+    Mutation(
+        "flood.few-tracked",
+        "a gateway keeps count of as few addresses as Envoy does by itself",
+        ("flood.others",),
+        _few_tracked,
+    ),
+    Mutation(
+        "limit.each-gateways",
+        "each gateway counts a tenant's requests by itself",
+        ("limit.tenant",),
+        _tenant(_EACH_GATEWAYS, "notification-service."),
+        # They send so much at once that it is refused all the same, but on a slow machine.
+        may_fail=("limit.others", "limit.named-tenant"),
+    ),
+    Mutation(
+        "limit.service-forgotten",
+        "the routes of a service have no limit",
+        ("limit.headers",),
+        without_routes("edge-global-rate-limit", "rag-engine."),
+    ),
+    Mutation(
+        "limit.cohort-forgotten",
+        "the limit of WebSockets does not hold for a cohort",
+        ("limit.headers.upgrades",),
+        without_routes(
+            "edge-global-rate-limit", "conversation-service.ws.conversation.websocket.canary-2"
+        ),
+    ),
     Mutation(
         "flood.higher",
         "an address is allowed ten times as much",
@@ -116,6 +169,12 @@ MUTATIONS = (
         _not_told,
     ),
     Mutation(
+        "flood.any-origin",
+        "refusals by the flood limit are open to the scripts of any web site",
+        ("flood.answer",),
+        _any_origin,
+    ),
+    Mutation(
         "limit.by-address",
         "the limit of a route is counted by what X-Forwarded-For says, not by tenant",
         ("limit.tenant", "limit.others", "limit.named-tenant", "outage.back.*"),
@@ -130,20 +189,27 @@ MUTATIONS = (
     Mutation(
         "limit.headers-off",
         "answers do not tell what is left of a limit",
-        ("limit.headers", "limit.route.*", "limit.upgrades"),
+        ("limit.headers*", "limit.route.*", "limit.upgrades"),
         _no_headers,
     ),
     Mutation(
         "limit.grpc-forgotten",
         "gRPC calls of a service have no limit",
-        ("limit.grpc",),
+        ("limit.grpc", "limit.headers.upgrades"),
         without_routes("edge-global-rate-limit", "identity-service.identity.v1."),
     ),
     Mutation(
         "limit.login-forgotten",
         "the login route has no limit",
         (
-            *("limit.login.*", "outage.closed.*", "outage.hang.*", "drill.redis", "drill.limiter"),
+            *(
+                "limit.login.*",
+                "limit.headers",
+                "outage.closed.*",
+                "outage.hang.*",
+                "drill.redis",
+                "drill.limiter",
+            ),
             # It counts what the limit of logins refuses.
             "metric.alerted",
         ),

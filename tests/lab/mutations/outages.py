@@ -182,7 +182,7 @@ MUTATIONS = (
     Mutation(
         "drill.not-repeated",
         "safe requests to a service are not repeated",
-        ("drill.pod", "retry.safe"),
+        ("drill.pod", "retry.safe", "retry.shares"),
         _not_repeated,
         # New certificates end connections, and requests on them are repeated.
         apart_from=("drill.short-certificates",),

@@ -132,13 +132,13 @@ MUTATIONS = (
     Mutation(
         "stream.cut",
         "a streamed answer has the timeout of the service",
-        ("stream.not-cut", "stream.longest"),
+        ("stream.not-cut", "stream.longest", "stream.routes"),
         _cut,
     ),
     Mutation(
         "stream.begins-late",
         "a write on a streaming route may be left without an answer for as long as a stream lasts",
-        ("timeout.streaming-route",),
+        ("timeout.streaming-route", "retry.shares"),
         _begins_late,
         # Without a longest duration the timeout of the route is back.
         apart_from=("stream.endless-upload",),
@@ -146,25 +146,29 @@ MUTATIONS = (
     Mutation(
         "stream.endless-upload",
         "nothing ends a request on a streaming route whose client goes on sending",
-        ("stream.longest",),
+        ("stream.longest", "stream.routes"),
         _endless(_VOICE),
     ),
     Mutation(
         "stream.endless-socket",
         "nothing ends a WebSocket that is in use",
-        ("stream.longest",),
+        ("stream.longest", "stream.routes"),
         _endless(_VOICE_SOCKET),
     ),
     Mutation(
         "stream.endless-inside",
         "what services ask of a service that streams may take an hour",
-        ("stream.inside", "timeout.service"),
+        ("stream.inside", "timeout.service", "timeout.routes.inside"),
         _endless_inside,
     ),
     Mutation(
         "stream.may-not-be-silent",
         "a streaming route has the idle limit of unary ones",
-        ("idle.streams", "stream.silent", "stream.longest"),
+        (
+            *("idle.streams", "stream.silent", "stream.longest", "stream.routes"),
+            # Nothing says how soon an answer begins that nobody asked to be streamed.
+            "retry.shares",
+        ),
         without_routes("edge-stream-timeouts", _VOICE),
     ),
     Mutation(

@@ -75,6 +75,37 @@ def _fewer_tries(objects: Objects) -> None:
         route["retries"]["attempts"] = 1
 
 
+def _timeout(name: str, timeout: str) -> Callable[[Objects], None]:
+    def change(objects: Objects) -> None:
+        for route in _routes(objects, name):
+            route["timeout"] = timeout
+
+    return change
+
+
+def _on_reset(objects: Objects) -> None:
+    """Writes are repeated when the connection breaks, be it after the service has seen them."""
+    for name in ("retrieval-service", "retrieval-service-mesh"):
+        for route in _routes(objects, name, ".write"):
+            route["retries"]["retryOn"] += ",reset"
+
+
+def _writes_never_repeated(objects: Objects) -> None:
+    for name in ("notification-service", "notification-service-mesh"):
+        for route in _routes(objects, name, ".write"):
+            route["retries"] = {"attempts": 0}
+
+
+def _on(host: str, name: str, path: str) -> Callable[[Objects], None]:
+    """The routes of a service are served on another public host as well."""
+
+    def change(objects: Objects) -> None:
+        named(objects, "VirtualService", name)["spec"]["hosts"].append(host)
+        operation(policy(objects, "gateway-token"), path)["hosts"].append(host)
+
+    return change
+
+
 def _writes_repeated(name: str, suffix: str) -> Callable[[Objects], None]:
     def change(objects: Objects) -> None:
         for route in _routes(objects, name, suffix):
@@ -83,16 +114,24 @@ def _writes_repeated(name: str, suffix: str) -> Callable[[Objects], None]:
     return change
 
 
-def _moved(service: str, *names: str) -> Callable[[Objects], None]:
-    """The weights of routes are changed to one half each."""
+def _halved(service: str, *names: str) -> Callable[[Objects], None]:
+    """The canary gets half of its share on these routes."""
 
     def change(objects: Objects) -> None:
         for name in names:
             (route,) = _routes(objects, service, name)
-            for destination in route["route"]:
-                destination["weight"] = 50
+            first, canary = route["route"]
+            canary["weight"] //= 2
+            first["weight"] = 100 - canary["weight"]
 
     return change
+
+
+def _halved_on_one(objects: Objects) -> None:
+    for route in _routes(objects, "conversation-service-ws", ".websocket"):
+        _, canary = route["route"]
+        canary["weight"] //= 2
+        route["route"][0]["weight"] = 100 - canary["weight"]
 
 
 def _cookie_alone(objects: Objects) -> None:
@@ -100,6 +139,26 @@ def _cookie_alone(objects: Objects) -> None:
     for route in _routes(objects, "identity-service", ".canary-2"):
         for match in route["match"]:
             match["headers"]["cookie"] = {"exact": "cohort=beta"}
+
+
+def _cookies_like_it(objects: Objects) -> None:
+    """A cookie is the cohort's whatever stands around it."""
+    for name in ("identity-service", "identity-service-mesh"):
+        for route in _routes(objects, name, ".canary-2"):
+            for match in route["match"]:
+                match["headers"]["cookie"] = {"regex": ".*cohort=beta.*"}
+
+
+def _headers_like_it(objects: Objects) -> None:
+    for route in _routes(objects, "conversation-service-mesh", ".canary-1"):
+        for match in route["match"]:
+            match["headers"]["x-cohort"] = {"prefix": "beta"}
+
+
+def _calls_forgotten(objects: Objects) -> None:
+    """A cohort's cookie is not looked at in gRPC calls."""
+    spec = named(objects, "VirtualService", "identity-service-grpc")["spec"]
+    spec["http"] = [one for one in spec["http"] if not one["name"].endswith(".canary-2")]
 
 
 def _header_forgotten_inside(objects: Objects) -> None:
@@ -123,7 +182,10 @@ MUTATIONS = (
     Mutation(
         "route.wrong-port",
         "a service's routes name a port that it does not have",
-        ("route.rag-engine", "tenant.claims", "path.normalised", "body.limit", "outage.open.*"),
+        (
+            *("route.rag-engine", "tenant.claims", "path.normalised", "body.limit"),
+            *("outage.open.*", "limit.headers"),
+        ),
         _wrong_port,
     ),
     Mutation(
@@ -147,61 +209,94 @@ MUTATIONS = (
     Mutation(
         "route.websocket-on-api",
         "a WebSocket is served on the API host as well",
-        ("route.websocket",),
+        ("route.websocket", "route.hosts"),
         _socket_on_api,
+    ),
+    Mutation(
+        "route.api-on-grpc",
+        "a service's API is served on the gRPC host as well",
+        ("route.hosts",),
+        _on(_GRPC, "retrieval-service", "/api/v1/retrieval"),
+    ),
+    Mutation(
+        "timeout.one-service",
+        "the timeout of a service is shorter at the gateway than declared",
+        ("timeout.routes",),
+        _timeout("rag-engine", "45s"),
+    ),
+    Mutation(
+        "timeout.inside",
+        "the timeout of a service is doubled between services",
+        ("timeout.routes.inside",),
+        _timeout("knowledge-service-mesh", "120s"),
     ),
     Mutation(
         "timeout.tripled",
         "the timeout of writes to a service is tripled",
-        ("timeout.service",),
+        ("timeout.service", "timeout.routes.inside"),
         _longer,
     ),
     Mutation(
         "retry.fewer",
         "reads of a service are repeated once less",
-        ("retry.safe",),
+        ("retry.safe", "retry.shares"),
         _fewer_tries,
     ),
     Mutation(
         "retry.writes",
         "writes to a service are repeated when it answers with an error",
-        ("retry.other",),
+        ("retry.other", "retry.failures"),
         _writes_repeated("retrieval-service-mesh", ".http.write"),
     ),
     Mutation(
         "retry.paid-writes",
         "writes to an AI service are repeated when it answers with an error",
-        ("retry.ai",),
+        ("retry.ai", "retry.failures"),
         _writes_repeated("model-adapter-mesh", ".http.write"),
     ),
     Mutation(
         "retry.clients-paid-writes",
         "clients' writes to an AI service are repeated when it answers with an error",
-        ("retry.ai",),
+        ("retry.ai", "retry.failures"),
         _writes_repeated("model-router", ".write"),
+    ),
+    Mutation(
+        "retry.writes-on-reset",
+        "writes are repeated when the connection breaks, be it after the service has seen them",
+        ("retry.failures",),
+        _on_reset,
+    ),
+    Mutation(
+        "retry.writes-never",
+        "writes are not repeated though no connection could be opened",
+        ("retry.failures", "retry.unconnected"),
+        _writes_never_repeated,
     ),
     *(
         mutation
-        for service, path in (("identity", "users"), ("conversation", "conversations"))
+        for service, paths in (
+            ("identity", ("auth", "users")),
+            ("conversation", ("conversations", "messages")),
+        )
         for name in (f"{service}-service",)
         for mutation in (
             Mutation(
                 f"canary.{service}-moved",
-                f"half of the clients' reads go to the canary of {name}",
-                (f"canary.{name}",),
-                _moved(name, f"{path}.read"),
+                f"the canary of {name} gets half its share of the clients' reads",
+                (f"canary.{name}", f"canary.{name}.routes"),
+                _halved(name, *(f"{path}.read" for path in paths)),
             ),
             Mutation(
                 f"canary.{service}-writes-moved",
-                f"half of the clients' writes go to the canary of {name}",
-                (f"canary.{name}.writes",),
-                _moved(name, f"{path}.write"),
+                f"the canary of {name} gets half its share of the clients' writes",
+                (f"canary.{name}.writes", f"canary.{name}.routes"),
+                _halved(name, *(f"{path}.write" for path in paths)),
             ),
             Mutation(
                 f"canary.{service}-moved-inside",
-                f"half of what other services ask goes to the canary of {name}",
-                (f"canary.{name}.inside",),
-                _moved(f"{name}-mesh", "mesh.http.read", "mesh.http.write"),
+                f"the canary of {name} gets half its share of what other services ask",
+                (f"canary.{name}.inside", f"canary.{name}.routes"),
+                _halved(f"{name}-mesh", "mesh.http.read", "mesh.http.write"),
             ),
         )
     ),
@@ -214,7 +309,32 @@ MUTATIONS = (
     Mutation(
         "cohort.header-forgotten",
         "a cohort's header is not looked at inside the mesh",
-        ("cohort.conversation-service",),
+        ("cohort.conversation-service", "canary.conversation-service.routes"),
         _header_forgotten_inside,
+    ),
+    Mutation(
+        "cohort.calls-forgotten",
+        "a cohort's cookie is not looked at in gRPC calls of clients",
+        ("cohort.identity-service", "canary.identity-service.routes"),
+        _calls_forgotten,
+    ),
+    Mutation(
+        "cohort.cookies-like-it",
+        "a cookie is the cohort's whatever stands around it",
+        ("cohort.identity-service.others",),
+        _cookies_like_it,
+        apart_from=("cohort.cookie-alone",),
+    ),
+    Mutation(
+        "cohort.headers-like-it",
+        "a header is the cohort's that only begins like it",
+        ("cohort.conversation-service.others",),
+        _headers_like_it,
+    ),
+    Mutation(
+        "canary.sockets-moved",
+        "the canary gets half its share of a service's WebSockets",
+        ("canary.conversation-service.routes",),
+        _halved_on_one,
     ),
 )

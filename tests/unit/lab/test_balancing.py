@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import pytest
 
 from lab.contracts import balancing
-from lab.contracts.balancing import evenly, left_out, one_left, stayed, sticky, tried_at
+from lab.contracts.balancing import (
+    evenly,
+    left_out,
+    once,
+    one_left,
+    repeated,
+    spared,
+    stayed,
+    sticky,
+    tried_at,
+)
 from lab.contracts.contract import Judge, Recorded
 from lab.contracts.promises import declared
 from lab.exchange import Reply
@@ -33,6 +43,9 @@ A, B = "voice-engine-v1-1", "voice-engine-far-2"
         (evenly(2), (A,) * 20, "2 instances share 20 requests"),
         (evenly(2), (A,) * 17 + (B,) * 3, "2 instances share 20 requests"),
         (evenly(2), (A, B, "voice-engine-v2-3") * 10, "2 instances share 30 requests"),
+        (spared, (A, *(A, B, B, B) * 60), ""),
+        (spared, (A, *(A, B) * 120), "got 120 of 240 requests; chance allows 90"),
+        (spared, (A,), "got 0 of 0 requests"),
         (left_out(3, 2), (A, A, A, B, B, A), ""),
         (left_out(3, 2), (A, B, B, B, B, A), "before it had failed often enough"),
         (left_out(3, 2), (A, A, A, B, A, A), "was asked again"),
@@ -141,3 +154,33 @@ def test_failures_before_a_retry_are_too_few_to_take_an_instance_out() -> None:
     assert service.retries
     assert service.outliers.consecutive_5xx
     assert 2 <= len(contract.calls) < service.outliers.consecutive_5xx
+
+
+def _attempts(*numbers: str) -> list[Reply]:
+    return [Reply(status=200, body=f"RequestHeader=X-Envoy-Attempt-Count:{n}\n") for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "wrong"),
+    [
+        (("1", "2", "2", "1"), ""),
+        (("1", "1", "2", "1"), "no write of services was repeated"),
+        (("1", "2", "1", "1"), "no write of clients was repeated"),
+        ((), "no write of clients was repeated"),
+    ],
+)
+def test_writes_are_repeated_for_both_callers(numbers: Sequence[str], wrong: str) -> None:
+    said = repeated(_attempts(*numbers))
+    assert (said is None) if not wrong else (said is not None and wrong in said)
+
+
+@pytest.mark.parametrize(("times", "right"), [(1, True), (0, False), (2, False)])
+def test_a_repeated_write_is_seen_once(times: int, right: bool) -> None:
+    lines = [{"proxy": A, "upstream_cluster": "inbound|80||"}] * times
+    assert (once((), Recorded([lines], ())) is None) == right
+
+
+def test_a_write_is_tried_with_a_service_that_repeats_writes() -> None:
+    one = balancing.writable(catalogue())
+    assert one.retries
+    assert not one.ai

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from lab.contracts.capacity import counted, overflowed, told, waited
+from lab.contracts.capacity import counted, filled, overflowed, told, waited
 from lab.contracts.contract import Recorded
 from lab.contracts.promises import declared
 from lab.exchange import Reply
@@ -15,13 +15,32 @@ SERVED, REFUSED = Reply(status=200, seconds=6.1), Reply(status=503)
 
 
 def test_a_pool_is_filled_in_turn_and_overflows_with_what_is_more() -> None:
-    (contract,) = (one for one in declared() if one.id.startswith("pool."))
+    contract = next(one for one in declared() if one.id == "pool.indexing-service")
     wanted = [(call.expect.status, call.after) for call in contract.calls]
     assert wanted == [((200,), 0.0)] * 20 + [((200,), 1.0)] * 20 + [((503,), 2.0)] * 20
     refusal = contract.calls[-1].expect
     assert refusal.unmet(Reply(status=503, seconds=0.1)) is None
     assert refusal.unmet(Reply(status=503, seconds=4.0))
     assert refusal.unmet(SERVED)
+
+
+def test_a_pool_of_shared_connections_takes_what_fits() -> None:
+    contract = next(one for one in declared() if one.id == "pool.ai-orchestrator")
+    assert [call.request.streams for call in contract.calls] == [520]
+    judge = filled(3, 1)
+    assert judge([Reply(status=503, messages=("200", "503", "200", "200"))]) is None
+    for messages in (("200",) * 4, ("200", "503", "503", "200"), ("200", "503", "200", "CANCEL")):
+        assert judge([Reply(status=503, messages=messages)])
+    assert judge([])
+
+
+def test_refusals_of_copies_are_the_pools() -> None:
+    reply = Reply(status=503, messages=("200", "503"))
+    served = {"log": "access", "flags": "-", "code": 200}
+    for flags, right in (("UO", True), ("UF", False)):
+        refused = {"log": "access", "flags": flags, "code": 503}
+        said = overflowed([reply], Recorded([[served, served, refused]], ()))
+        assert (said is None) == right
 
 
 @pytest.mark.parametrize(

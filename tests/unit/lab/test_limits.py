@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from lab.contracts.limits import refilled, shared
+from lab.contracts.limits import counted_down, refilled, refilled_but, shared
 from lab.exchange import Reply
 from model.settings import Allowance
 
@@ -66,3 +66,42 @@ def test_a_bucket_holds_what_it_says(allowed: int, grpc: bool, right: bool) -> N
     ]
     found = refilled(Allowance(requests=300, unit="minute"), slice(None))(replies)
     assert (found is None) == right
+
+
+def test_calls_are_shared_like_requests() -> None:
+    answers = [_answered(0.0, 200, "UNIMPLEMENTED")] * 60
+    refused = [_answered(0.0, 200, "RESOURCE_EXHAUSTED")]
+    assert shared(50, slice(None))([*answers, *refused]) is None
+    assert "was refused" in (shared(50, slice(None))(answers) or "")
+    few = [_answered(0.0, 200, "UNIMPLEMENTED"), *refused * 199]
+    assert "1 passed" in (shared(50, slice(None))(few) or "")
+
+
+def test_a_client_that_was_forgotten_would_start_anew() -> None:
+    allowance = Allowance(requests=300, unit="minute")
+    judge = refilled_but(allowance, slice(600, 730))
+    flood = [_answered(0.0, 401)] * 300 + [_answered(0.0, 429)] * 300
+    others = [_answered(0.0, 401)] * 130
+    assert judge([*flood, *others, *[_answered(0.0, 429)] * 300]) is None
+    assert "600 passed" in (judge([*flood, *others, *[_answered(0.0, 401)] * 300]) or "")
+
+
+def _counted(limit: str, left: str, reset: str = "1") -> Reply:
+    names = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+    return Reply(status=200, headers=tuple(zip(names, (limit, left, reset), strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("replies", "wrong"),
+    [
+        ([_counted("50, 50;w=1", "49")], ""),
+        ([_counted("50, 50;w=1", "50")], "x-ratelimit-remaining is '50'"),
+        ([_counted("20, 20;w=1", "19")], "the allowance is 50"),
+        ([_counted("50", "49", "")], "x-ratelimit-reset ''"),
+        ([Reply(status=200)], "x-ratelimit-limit is ''"),
+        ([], "no route has a limit"),
+    ],
+)
+def test_answers_tell_their_limit(replies: list[Reply], wrong: str) -> None:
+    found = counted_down([50] * len(replies))(replies)
+    assert (found is None) if not wrong else (found is not None and wrong in found)

@@ -75,6 +75,13 @@ def test_no_event_may_be_missing() -> None:
     assert stream_judges.whole(3)([all_of_them]) == "3 events were sent, 2 came"
 
 
+def test_bodies_are_as_they_were_sent() -> None:
+    judge = stream_judges.of_size([3, 2])
+    assert judge([Reply(status=200, body="aaa"), Reply(status=200, body="aa")]) is None
+    said = judge([Reply(status=200, body="aaa"), Reply(status=200, body="")])
+    assert said == "of 2 bytes 0 came: ''"
+
+
 @pytest.mark.parametrize(("seconds", "right"), [(14.1, True), (13.0, False), (20.0, False)])
 def test_an_exchange_ends_in_time(seconds: float, right: bool) -> None:
     judge = stream_judges.ended_after([14.0])
