@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab import client
-from lab.contracts import compression, paths, routing
+from lab.contracts import compression, routing
+from lab.contracts import tls as tls_contracts
 from lab.contracts.contract import Recorded
 from lab.contracts.facts import Facts
 from lab.contracts.traffic import not_before
@@ -33,12 +34,12 @@ _ALERT = "ConnectError: [SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol
     ],
 )
 def test_versions_are_spoken_or_refused(replies: Sequence[Reply], wrong: str) -> None:
-    said = paths.spoken([("1.1", False), ("1.3", True)])(replies)
+    said = tls_contracts.spoken([("1.1", False), ("1.3", True)])(replies)
     assert (said is None) if not wrong else (said is not None and wrong in said)
 
 
 def test_something_must_be_served() -> None:
-    assert paths.spoken([("1.1", False)])([Reply(error=_ALERT)]) == "no version is served"
+    assert tls_contracts.spoken([("1.1", False)])([Reply(error=_ALERT)]) == "no version is served"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_versions_are_those_of_the_stack(
         update={"gateway": settings.gateway.model_copy(update={"tls": tls})}
     )
     facts = Facts("dev", changed, services, issuers, "ca.crt")
-    found = next(one for one in paths.contracts(facts) if one.id == "tls.versions")
+    found = next(one for one in tls_contracts.contracts(facts) if one.id == "tls.versions")
     asked = {
         (call.request.authority, call.request.tls.maximum, bool(call.expect.status[0]))
         for call in found.calls
@@ -76,8 +77,8 @@ def test_versions_are_those_of_the_stack(
 
 def test_nobody_waits_for_a_connection_in_vain() -> None:
     closed = Reply(error="ReadError: closed")
-    assert paths.ended_by_server([Reply(status=200), closed]) is None
-    assert paths.ended_by_server([Reply(error="Timeout: no answer within 10 s")])
+    assert tls_contracts.ended_by_server([Reply(status=200), closed]) is None
+    assert tls_contracts.ended_by_server([Reply(error="Timeout: no answer within 10 s")])
 
 
 def _packed(body: str, size: int = 100) -> Reply:
