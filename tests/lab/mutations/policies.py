@@ -14,7 +14,7 @@ def policy(objects: Objects, name: str) -> Object:
 
 def operations(of: Object) -> list[Object]:
     """All operations of a policy."""
-    return [to["operation"] for rule in of["spec"]["rules"] for to in rule["to"]]
+    return [to["operation"] for rule in of["spec"]["rules"] for to in rule.get("to", ())]
 
 
 def operation(of: Object, path: str) -> Object:
