@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from lab.data_plane import DataPlane
@@ -213,7 +213,8 @@ class Contract:
     patient: bool = False
     """True where the calls are few and the answers late, so that others may run meanwhile."""
     safe: bool = False
-    """True where the calls may be sent to a live cluster: reading, few, from a client."""
+    """True where the calls that only read may be sent to a live cluster: by a client without a token,
+    and judged by nothing that only the lab's echo server answers."""
     pause: float = 0.0
     """Seconds to wait before the first call, for limits of an earlier contract to refill."""
     watch: Watch | None = None
@@ -221,7 +222,6 @@ class Contract:
     """Seconds until proxies have written their logs and sent their spans."""
     clear_of_minute: float = 0.0
     """Seconds that must be left of the clock's minute, for limits counted by it."""
-    tags: tuple[str, ...] = field(default=())
     arrangement: Arrangement | None = None
     """The state in which the promise is tried. Contracts that stand together and name the same one
     share it."""
@@ -230,6 +230,16 @@ class Contract:
     """Calls that are in none of them may not fail."""
     pushed: Inspection | None = None
     """For what upstream Envoy can't carry out: a look at what istiod pushes, in the place of calls."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the runner could not do.
+
+        Raises:
+            ValueError: an incident happens at its time after the first call, and calls that wait for
+                each other have none.
+        """
+        if self.incident and not self.at_once:
+            raise ValueError(f"{self.id}: an incident needs calls that are sent at once")
 
     @property
     def family(self) -> str:

@@ -38,7 +38,6 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for number, path in enumerate(_tricks(route.path, public), 1)
         ),
         partial(_stayed_public, public),
-        safe=True,
         watch=refused_at_gateway,
     )
     readable = [

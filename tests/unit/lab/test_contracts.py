@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.contracts import live
 from lab.contracts.all import contracts as every
-from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded
+from lab.contracts.contract import CLIENT, Call, Contract, Expect, Incident, Recorded
 from lab.contracts.facts import Facts
 from lab.contracts.promises import DOCS, FILE, STACK, declared, made, promises, written
 from lab.contracts.runner import judged, sent
@@ -150,15 +153,59 @@ def test_outcome_says_what_the_proxies_wrote_and_asks_judges_only_of_right_answe
     assert judged(contract, sent(contract, lambda _: [ANSWER])).passed
 
 
-@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
-def test_every_stack_has_contracts_of_which_some_are_safe(stack: str, tmp_path: Path) -> None:
+def _facts(stack: str, keys: Path) -> Facts:
     services = catalogue()
     settings = stack_file.load(stack, services)
-    issuers = Issuers(tmp_path)
+    issuers = Issuers(keys)
     issuers.ensure(settings.authentication.issuers)
-    facts = Facts(stack, settings, stack_file.adapted(services, settings), issuers, "ca.crt")
-    safe = {contract.id for contract in live.safe(list(every(facts)))}
-    assert {"jwt.none", "path.no-token", "tls.versions", "tls.hosts", "tls.redirect"} <= safe
+    return Facts(stack, settings, stack_file.adapted(services, settings), issuers, "ca.crt")
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+def test_every_stack_has_contracts_of_which_some_are_safe(stack: str, tmp_path: Path) -> None:
+    safe = {contract.id for contract in live.safe(list(every(_facts(stack, tmp_path))))}
+    assert {"jwt.none", "jwt.preflight", "tls.versions", "tls.hosts", "tls.redirect"} <= safe
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+def test_nothing_that_a_live_cluster_is_asked_could_write(stack: str, tmp_path: Path) -> None:
+    found = live.safe(list(every(_facts(stack, tmp_path))))
+    assert found
+    for contract in found:
+        assert contract.calls, contract.id
+        for call in contract.calls:
+            request = call.request
+            assert request.kind in ("http", "websocket"), contract.id
+            assert request.method in ("GET", "HEAD", "OPTIONS"), contract.id
+            assert not (request.body or request.body_size or request.messages), contract.id
+            assert "authorization" not in {name.lower() for name, _ in request.headers}
+            # What the echo server alone would answer, no real service does.
+            expect = call.expect
+            assert not (expect.served_by or expect.version or expect.seen or expect.path)
+        assert contract.judge is None, f"{contract.id}: judges calls of which some are left out"
+    # Each kind that is left is asked of the protected routes, too.
+    (protected,) = (contract for contract in found if contract.id == "jwt.none")
+    assert {call.request.kind for call in protected.calls} == {"http", "websocket"}
+
+
+def test_calls_that_could_write_are_left_out_and_contracts_of_nothing_else() -> None:
+    def asked(**more: Any) -> Call:
+        return Call(CLIENT, replace(REQUEST, **more), Expect((403,)))
+
+    writing = (asked(method="POST"), asked(kind="grpc"), asked(body="x"), asked(kind="bytes"))
+    reading = (asked(), asked(method="OPTIONS"))
+    socket = asked(kind="websocket", messages=("hello",))
+    mixed = Contract("a.b", "s", "d", (*writing, *reading, socket), safe=True)
+    (found,) = live.safe([mixed, Contract("a.c", "s", "d", writing, safe=True)])
+    assert found.calls == (*reading, asked(kind="websocket", messages=()))
+
+
+def test_an_incident_needs_calls_that_are_sent_at_once() -> None:
+    call = Call(CLIENT, REQUEST, Expect((200,)))
+    incident = Incident(lambda _: nullcontext(), 1.0)
+    assert Contract("a.b", "s", "d", (call,), incident=incident).incident
+    with pytest.raises(ValueError, match=r"a\.b: an incident needs"):
+        Contract("a.b", "s", "d", (call,), incident=incident, at_once=False)
 
 
 def test_a_live_gateway_gets_few_requests_of_a_contract() -> None:
