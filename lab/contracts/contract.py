@@ -159,6 +159,21 @@ Watch = Callable[[Sequence[Reply], Recorded], str | None]
 """Looks at what was written down; None where the promise holds, else what is wrong."""
 
 
+@dataclass(frozen=True)
+class Bounded:
+    """A watch that minds also what is too much: a line, a span, a share that is too great.
+
+    What comes late can only add to it, so a first right look says nothing of that: the runner looks
+    again when as much time has passed once more as lines and spans take.
+    """
+
+    watch: Watch
+
+    def __call__(self, replies: Sequence[Reply], recorded: Recorded) -> str | None:
+        """What is wrong at this look."""
+        return self.watch(replies, recorded)
+
+
 Inspection = Callable[[DataPlane], str | None]
 """Looks at the configuration that istiod pushes; None where the promise holds, else what is wrong."""
 PUSHED = "pushed config"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from lab.clients import Clients
-from lab.contracts.contract import PUSHED, Call, Contract, Incident, Recorded, Tolerance
+from lab.contracts.contract import (
+    PUSHED,
+    Bounded,
+    Call,
+    Contract,
+    Incident,
+    Recorded,
+    Tolerance,
+    Watch,
+)
 from lab.contracts.world import World
 from lab.data_plane import DataPlane
 from lab.errors import LabError
@@ -173,18 +182,36 @@ class _Trial:
         return "; ".join((*map(str, lines[:_LINES]), *more))
 
     def _watched(self, replies: Sequence[Reply]) -> str | None:
-        watch = self._contract.watch
-        assert watch is not None
-        time.sleep(self._contract.settle)
-        deadline = time.monotonic() + _LATE_LOGS
-        while wrong := watch(
+        contract = self._contract
+        assert contract.watch is not None
+        return watched(
+            contract.watch,
             replies,
-            Recorded(self._world.lines(self._numbers), self._world.spans()),
-        ):
+            lambda: Recorded(self._world.lines(self._numbers), self._world.spans()),
+            contract.settle,
+        )
+
+
+def watched(
+    watch: Watch,
+    replies: Sequence[Reply],
+    recorded: Callable[[], Recorded],
+    settle: float,
+    late: float = _LATE_LOGS,
+) -> str | None:
+    """What is wrong with what was written down `settle` seconds after the replies.
+
+    What is not there may come up to `late` seconds later. A watch that minds also what is too much is
+    asked again after `settle` seconds more.
+    """
+    for _ in range(2 if isinstance(watch, Bounded) else 1):
+        time.sleep(settle)
+        deadline = time.monotonic() + late
+        while wrong := watch(replies, recorded()):
             if time.monotonic() > deadline:
                 return wrong
             time.sleep(0.5)
-        return None
+    return None
 
 
 @dataclass(frozen=True)
@@ -257,9 +284,23 @@ def judged(
     elif wrong := (contract.judge(replies) if contract.judge else None) or (
         watched(replies) if contract.watch else None
     ):
+        time.sleep(_LOG_DELAY)
         told.append(wrong)
+        told += [
+            f"{contract.calls[index]}: {replies[index]} [{lines}]"
+            for index in _examples(replies)
+            if (lines := explain(index))
+        ]
     seconds = answered.seconds + time.monotonic() - start
     return Outcome(contract, tuple(told), len(replies), seconds, _summary(replies), errors)
+
+
+def _examples(replies: Sequence[Reply]) -> list[int]:
+    """Of each kind of answer the first, the rarest kind first: what is wrong is often one of few."""
+    kinds: dict[str, list[int]] = {}
+    for index, reply in enumerate(replies):
+        kinds.setdefault(_kind(reply), []).append(index)
+    return [places[0] for places in sorted(kinds.values(), key=len)][:_SHOWN]
 
 
 def _counted(tolerance: Tolerance, problems: Sequence[tuple[int, str]]) -> Errors:
@@ -320,10 +361,9 @@ def _submitted(
 
 
 def _summary(replies: Sequence[Reply]) -> str:
-    counts: dict[str, int] = {}
-    for reply in replies:
-        key = reply.grpc_status or (
-            str(reply.status) if reply.status else reply.error.split(":")[0]
-        )
-        counts[key] = counts.get(key, 0) + 1
+    counts = Counter(_kind(reply) for reply in replies)
     return ", ".join(f"{count}x {key}" for key, count in sorted(counts.items()))
+
+
+def _kind(reply: Reply) -> str:
+    return reply.grpc_status or (str(reply.status) if reply.status else reply.error.split(":")[0])
