@@ -159,6 +159,15 @@ Watch = Callable[[Sequence[Reply], Recorded], str | None]
 """Looks at what was written down; None where the promise holds, else what is wrong."""
 
 
+def both_watched(*watches: Watch) -> Watch:
+    """What is wrong for any of several watches."""
+
+    def watch(replies: Sequence[Reply], recorded: Recorded) -> str | None:
+        return next((wrong for one in watches if (wrong := one(replies, recorded))), None)
+
+    return watch
+
+
 @dataclass(frozen=True)
 class Bounded:
     """A watch that minds also what is too much: a line, a span, a share that is too great.
