@@ -36,12 +36,8 @@ class Facts:
     """Sets the clients of this run apart from those of the last one, whose limits are used up."""
 
     def readable(self) -> list[Exposure]:
-        """Every route that clients can read with any token: GET is served, and asks for no role."""
-        return [
-            exposure
-            for exposure in self.catalogue.exposures
-            if exposure.route.access == "token" and served(exposure.route, "GET")
-        ]
+        """Every route that clients can read with a token of any role."""
+        return readable(self.catalogue)
 
     @classmethod
     def of(cls, data_plane: DataPlane) -> Facts:
@@ -132,3 +128,12 @@ def served(route: Route, method: str) -> bool:
     return method in (route.methods or (method,)) and not any(
         method in (rule.methods or (method,)) for rule in route.restricted
     )
+
+
+def readable(catalogue: Catalogue) -> list[Exposure]:
+    """Every route that clients can read with a token of any role, and not without."""
+    return [
+        exposure
+        for exposure in catalogue.exposures
+        if exposure.route.access == "token" and served(exposure.route, "GET")
+    ]

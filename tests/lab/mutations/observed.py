@@ -20,8 +20,8 @@ def _access_log(values: dict[str, Any]) -> dict[str, str]:
     return labels
 
 
-def _field_forgotten(values: dict[str, Any]) -> None:
-    del _access_log(values)["code_details"]
+def _name_of_host(values: dict[str, Any]) -> None:
+    _access_log(values)["server_name"] = "%REQ(:authority)%"
 
 
 def _failure_forgotten(values: dict[str, Any]) -> None:
@@ -75,10 +75,10 @@ MUTATIONS = (
         _not_audited,
     ),
     Mutation(
-        "log.field-forgotten",
-        "a field of the access log is forgotten",
+        "log.name-of-host",
+        "the access log takes the host that is asked for, for the name in the TLS handshake",
         ("log.fields",),
-        control_plane=_field_forgotten,
+        control_plane=_name_of_host,
     ),
     Mutation(
         "log.failure-forgotten",

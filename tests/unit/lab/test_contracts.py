@@ -135,7 +135,7 @@ def test_a_contract_that_failed_in_one_of_several_runs_has_failed(
 ) -> None:
     rows: list[Any] = []
     for passed in (True, False, True):
-        run = [
+        run: list[Any] = [
             {"id": "jwt.audience", "promise": "s", "passed": passed},
             {"id": "jwt.issuers", "promise": "s", "passed": True},
         ]

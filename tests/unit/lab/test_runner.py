@@ -172,8 +172,11 @@ def test_a_watch_that_minds_what_is_too_much_is_asked_again(
 def test_where_replies_are_judged_together_the_proxies_are_heard_of_each_kind() -> None:
     call = Call(CLIENT, Request("gateway:443", "a.example"), Expect((200, 403)))
     replies = [Reply(status=200), Reply(status=200), Reply(status=403)]
-    for more in ({"judge": lambda _: "too few"}, {"watch": lambda *_: "too few"}):
-        contract = Contract("a.b", "s", "d", (call,) * 3, **more)  # type: ignore[arg-type]
+    kinds: list[dict[str, Any]] = [
+        {"judge": lambda _: "too few"}, {"watch": lambda *_: "too few"}
+    ]  # fmt: skip
+    for more in kinds:
+        contract = Contract("a.b", "s", "d", (call,) * 3, **more)
         found = judged(
             contract,
             sent(contract, lambda _: replies),

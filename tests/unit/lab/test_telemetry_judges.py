@@ -13,6 +13,7 @@ from lab.contracts.facts import Facts
 from lab.contracts.gateway_routes import gateway_routes
 from lab.contracts.lost_proxy import failure_logged
 from lab.contracts.metrics import counted, differs, labelled, names_in, statistics, unmerged
+from lab.contracts.observed import WHEREVER, LineOf, logged_as, told, without
 from lab.contracts.runner import inspected
 from lab.contracts.spans import Wanted, mistagged, tagged_from_outside
 from lab.contracts.traces import decided, groups, number_of, request_id
@@ -237,3 +238,68 @@ def test_what_is_pushed_is_told_as_such_whatever_it_is() -> None:
     assert (right.passed, right.came, right.sent) == (True, PUSHED, 0)
     wrong = inspected(Contract("a.b", "s", "d", (), pushed=lambda _: "no tenant"), data_plane)
     assert (wrong.passed, wrong.problems) == (False, ("no tenant",))
+
+
+KNOWN = frozenset(WHEREVER | {"server_name", "peer"})
+ONE: dict[str, Any] = {
+    **dict.fromkeys(WHEREVER, "x"), "log": "access", "proxy": "a-1", "code": 200, "flags": "-",
+    "request_id": "00000000-0000-4000-a000-000000000000", "server_name": "b.c",
+}  # fmt: skip
+DECIDED = {**ONE, "proxy": "b-1", "request_id": "00000000-0000-9000-a000-000000000000"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([ONE, DECIDED], ""),
+        ([ONE, DECIDED, {**ONE, "log": "audit"}], ""),
+        ([ONE], "b logged 0 lines"),
+        ([ONE, ONE, DECIDED], "a logged 2 lines"),
+        ([ONE, DECIDED, {**ONE, "proxy": "c-1"}], "was logged by a-1, b-1, c-1"),
+        ([ONE, {**DECIDED, "code": 500}], "b-1: code is 500, must be 200"),
+        ([ONE, {**DECIDED, "server_name": "b.d"}], "server_name is b.d, must end with .c"),
+        ([ONE, {**DECIDED, "peer": "p"}], "peer is p, must be None"),
+        ([ONE, {**DECIDED, "trace_id": "y"}], "different traces"),
+        ([ONE, {**DECIDED, "request_id": "1" + DECIDED["request_id"][1:]}], "different traces"),
+        ([{key: ONE[key] for key in ONE if key != "route"}, DECIDED], "lacks route"),
+        ([{**ONE, "peer": ""}, DECIDED], "has peer without a value"),
+        ([{**ONE, "token": "x"}, DECIDED], "has token as well"),
+    ],
+)
+def test_lines_of_the_access_log(lines: list[dict[str, Any]], wrong: str) -> None:
+    wanted = [
+        LineOf(proxy, {"code": 200, "peer": None}, {"server_name": ".c"}) for proxy in ("a", "b")
+    ]
+    told = logged_as([wanted], KNOWN)([Reply(status=200)], Recorded([lines], []))
+    assert (told is None) if not wrong else (told is not None and wrong in told)
+
+
+GATEWAYS = _line("istio-ingressgateway-1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([GATEWAYS, _line("a-1")], ""),
+        ([GATEWAYS], "logged by istio-ingressgateway-1 only"),
+        ([_line("a-1")], "logged by a-1 only"),
+        ([], "logged by nobody only"),
+        ([GATEWAYS, {**_line("a-1"), "path": "/x?secret"}], "a-1 logged secret"),
+    ],
+)
+def test_no_secret_is_logged(lines: list[dict[str, Any]], wrong: str) -> None:
+    told_of = without(["secret"], ["a"])([Reply(status=200)], Recorded([lines], []))
+    assert (told_of is None) if not wrong else (told_of is not None and wrong in told_of)
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([{**GATEWAYS, "m": "1"}, {**_line("a-1"), "m": "1"}], ""),
+        ([{**GATEWAYS, "m": "1"}, _line("a-1")], "a-1 logged m None, must be 1"),
+        ([{**_line("a-1"), "m": "1"}], "logged by a-1 only"),
+    ],
+)
+def test_fields_are_told_at_both_proxies(lines: list[dict[str, Any]], wrong: str) -> None:
+    said = told({"m": "1"}, ["a"])([Reply(status=200)], Recorded([lines], []))
+    assert (said is None) if not wrong else (said is not None and wrong in said)
