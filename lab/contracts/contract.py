@@ -218,6 +218,8 @@ class Tolerance:
     """How many may have come to something else than expected."""
     to: tuple[Expect, ...] = ()
     """What those may have come to: what the document says of them. Anything else is not forgiven."""
+    least: int = 0
+    """How many must have: where fewer did, nothing was away."""
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,9 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         "gateway",
         "When one of two gateways is killed, connections through the other one stay, and new"
         " connections fail for at most three seconds, about half of them.",
-        [*_streams(facts, one), *_at_gateways(facts)],
+        [*_streams(facts, one), *_at_gateways(facts), _many_reads(facts, one)],
         Incident(_gateway_killed(0), _BEGINS),
-        Errors(0, _BEGINS, of="through the killed", to=_BROKEN),
+        Errors(0, _BEGINS, of="through the killed", to=_BROKEN, surely=_BEGINS),
         Errors(_BEGINS - 0.5, _BEGINS + _BALANCED, 0.5, of="at the gateway", to=_BROKEN),
     )
     yield _back(facts)
@@ -172,6 +172,12 @@ def _streams(facts: Facts, one: Service) -> Iterator[Stream]:
         )
     yield Stream("reads between services", inside("GET"), 4)
     yield Stream("writes between services", inside("POST"), 3)
+
+
+def _many_reads(facts: Facts, one: Service) -> Stream:
+    """So many at the time of the kill that some meet the killed one however soon it is known."""
+    reads = next(_streams(facts, one))
+    return Stream(f"more {reads.what}", reads.call, 60, _BEGINS - 0.5, _BEGINS + 2)
 
 
 def _websockets(facts: Facts, what: str, address: str, many: int) -> Stream:

@@ -45,9 +45,16 @@ class Errors:
     failed: int
     sent: int
     allowed: int
+    least: int = 0
+
+    @property
+    def right(self) -> bool:
+        """Whether as many failed as must, and no more than may."""
+        return self.least <= self.failed <= self.allowed
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.failed} of {self.sent} failed, {self.allowed} may"
+        must = f"{self.least} must and " if self.least else ""
+        return f"{self.what}: {self.failed} of {self.sent} failed, {must}{self.allowed} may"
 
 
 @dataclass(frozen=True)
@@ -273,7 +280,7 @@ def judged(
         if any(kind.unmet(replies[index]) is None for kind in one.to)
     }
     problems = [(index, problem) for index, problem in problems if index not in forgiven]
-    told = [str(found) for found in errors if found.failed > found.allowed]
+    told = [str(found) for found in errors if not found.right]
     if problems:
         time.sleep(_LOG_DELAY)  # access logs are flushed a moment after the answer
         for index, problem in problems[:_SHOWN]:
@@ -305,7 +312,7 @@ def _examples(replies: Sequence[Reply]) -> list[int]:
 
 def _counted(tolerance: Tolerance, problems: Sequence[tuple[int, str]]) -> Errors:
     failed = sum(index in tolerance.calls for index, _ in problems)
-    return Errors(tolerance.what, failed, len(tolerance.calls), tolerance.errors)
+    return Errors(tolerance.what, failed, len(tolerance.calls), tolerance.errors, tolerance.least)
 
 
 def _send(
