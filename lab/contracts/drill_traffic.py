@@ -29,6 +29,8 @@ _RECOVERED = 3.0
 UNAVAILABLE = Expect((503,), within=_AT_ONCE)
 UNAVAILABLE_CALL = Expect((200,), grpc="UNAVAILABLE", within=_AT_ONCE)
 """A 503 that comes at once, and what it is to a gRPC client."""
+LOST = Expect((504,))
+"""A request that a pod took with it, and nothing says so: a limit of time ends the wait for it."""
 BROKEN = Expect((0,))
 BROKEN_CALL = Expect((200,), grpc="UNAVAILABLE")
 """No connection, or one that broke; a gRPC client says of both that the server is unavailable."""

@@ -80,6 +80,20 @@ def _not_repeated(objects: Objects) -> None:
                 route["retries"] = {"attempts": 0}
 
 
+def _canary(weight: int) -> Callable[[Objects], None]:
+    """The canary of a service has another share of all requests, clients' and services'."""
+
+    def change(objects: Objects) -> None:
+        for name in ("identity-service", "identity-service-mesh"):
+            for route in named(objects, "VirtualService", name)["spec"]["http"]:
+                if len(route["route"]) > 1:
+                    for destination in route["route"]:
+                        of_canary = destination["destination"]["subset"] == "canary"
+                        destination["weight"] = weight if of_canary else 100 - weight
+
+    return change
+
+
 def _one_gateway(objects: Objects) -> None:
     named(objects, "Deployment", "istio-ingressgateway")["spec"]["replicas"] = 1
 
@@ -178,6 +192,18 @@ MUTATIONS = (
         "a service waits before it starts",
         ("drill.subset",),
         _late("identity-service-canary", "server"),
+    ),
+    Mutation(
+        "drill.larger-canary",
+        "a canary has more than half of all requests, which fail when its only pod is killed",
+        ("drill.subset", "canary.identity-service*"),
+        _canary(60),
+    ),
+    Mutation(
+        "drill.no-canary",
+        "a canary has no requests, so that nobody notices when its only pod is killed",
+        ("drill.subset", "canary.identity-service*"),
+        _canary(0),
     ),
     Mutation(
         "drill.not-repeated",

@@ -178,7 +178,7 @@ MUTATIONS = (
     Mutation(
         "spans.not-repeated",
         "a service with a share of its own lacks a tag that all have",
-        ("trace.tags",),
+        ("trace.tags", "trace.tags-at-gateway"),
         _tags_not_repeated,
     ),
     Mutation(
