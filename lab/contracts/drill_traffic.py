@@ -96,6 +96,7 @@ def drill(
     incident: Incident,
     *errors: Errors,
     arrangement: Arrangement | None = None,
+    judge: Callable[[Sequence[Call]], Judge] | None = None,
 ) -> Contract:
     """Traffic with an incident; of the errors the first that a call is of counts."""
     groups: dict[tuple[str, Errors | None], list[Call]] = {}
@@ -121,6 +122,8 @@ def drill(
     # Calls that are under way at one moment may by chance all be at another pod.
     if errors and not any(one.under_way for one in errors):
         judges.append(noticed(calls))
+    if judge:
+        judges.append(judge(calls))
     return Contract(
         f"drill.{name}", sentence, _DOCUMENT, tuple(calls), both(*judges) if judges else None,
         pause=_RECOVERED,
@@ -149,6 +152,29 @@ def shared(calls: Sequence[Call], places: range, share: float) -> Judge:
         between = failed[first + 1 : last]
         wrong = unlikely(sum(between), len(between), share)
         return f"while it was away there failed {wrong}" if wrong else None
+
+    return judge
+
+
+def of_version(calls: Sequence[Call], app: str, version: str, share: float) -> Judge:
+    """A version answered its share of an app's requests, those counted that failed in its place.
+
+    One error of another kind could else stand for all that a killed pod should have cost.
+    """
+
+    def judge(replies: Sequence[Reply]) -> str | None:
+        asked = [
+            (call, reply)
+            for call, reply in zip(calls, replies, strict=True)
+            # Of gRPC calls nobody says which version answered.
+            if call.expect.served_by == app
+        ]
+        its = sum(
+            bool(call.expect.unmet(reply)) or reply.echoed("ServiceVersion") == version
+            for call, reply in asked
+        )
+        wrong = unlikely(its, len(asked), share)
+        return f"{version} of {app} answered, or failed to, {wrong}" if wrong else None
 
     return judge
 

@@ -45,6 +45,7 @@ from lab.contracts.drill_traffic import (
     Errors,
     Stream,
     drill,
+    of_version,
 )
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
@@ -102,6 +103,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             *(_BEGINS - _UNDER_WAY, _BEGINS + _RESTARTED, weights[smallest] / 100),
             to=(UNAVAILABLE, UNAVAILABLE_CALL, LOST),
         ),
+        judge=lambda calls: of_version(calls, split, version, weights[smallest] / 100),
     )
     yield drill(
         "pod",

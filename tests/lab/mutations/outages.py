@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from tests.lab.mutations.edge import patches
-from tests.lab.mutations.mutation import Mutation, Object, Objects, named
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind
 
 _APPS = "voiceassistant-dev"
 _PATIENCE = "5s"
@@ -84,12 +84,13 @@ def _canary(weight: int) -> Callable[[Objects], None]:
     """The canary of a service has another share of all requests, clients' and services'."""
 
     def change(objects: Objects) -> None:
-        for name in ("identity-service", "identity-service-mesh"):
-            for route in named(objects, "VirtualService", name)["spec"]["http"]:
-                if len(route["route"]) > 1:
-                    for destination in route["route"]:
-                        of_canary = destination["destination"]["subset"] == "canary"
-                        destination["weight"] = weight if of_canary else 100 - weight
+        for one in of_kind(objects, "VirtualService"):
+            if one["metadata"]["name"].startswith("identity-service"):
+                for route in one["spec"]["http"]:
+                    if len(route["route"]) > 1:
+                        for destination in route["route"]:
+                            of_canary = destination["destination"]["subset"] == "canary"
+                            destination["weight"] = weight if of_canary else 100 - weight
 
     return change
 

@@ -18,6 +18,7 @@ from lab.contracts.drill_traffic import (
     Stream,
     drill,
     noticed,
+    of_version,
     shared,
 )
 from lab.contracts.promises import declared
@@ -182,6 +183,23 @@ def test_about_a_share_fails_while_it_is_away(answers: str, wrong: str | None) -
     # In whichever order they are written down, the times count.
     turned = shared(calls[::-1], range(3, 203), 0.5)([FINE] * 3 + replies[::-1])
     assert turned == told
+
+
+@pytest.mark.parametrize(
+    ("canary", "failed", "wrong"),
+    [(20, 0, None), (12, 8, None), (0, 20, None), (0, 1, "1 of 100"), (30, 20, "50 of 100")],
+)
+def test_what_fails_is_of_the_killed_version(canary: int, failed: int, wrong: str | None) -> None:
+    call = replace(CALL, expect=Expect((200,), served_by="a"))
+    answered = {
+        version: Reply(status=200, body=f"Hostname=a-1\nServiceVersion={version}\n")
+        for version in ("v1", "canary")
+    }
+    replies = [answered["canary"]] * canary + [AWAY] * failed
+    replies += [answered["v1"]] * (100 - len(replies))
+    # Other services' calls count for nothing.
+    told = of_version([call] * 100 + [CALL] * 50, "a", "canary", 0.2)([*replies, *[AWAY] * 50])
+    assert (told is None) if wrong is None else (told is not None and wrong in told)
 
 
 def test_a_drill_that_nobody_noticed_proves_nothing() -> None:
