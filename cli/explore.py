@@ -140,10 +140,10 @@ def request(
 
 
 def _settle(world: Any, number: str) -> None:
-    """Proxies write their logs a moment after the answer."""
+    """Proxies write their logs each second."""
     import time
 
-    time.sleep(0.4)
+    time.sleep(1.2)
     for line in world.logged(number):
         sys.stderr.write(f"# {line}\n")
 

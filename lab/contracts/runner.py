@@ -27,7 +27,9 @@ from lab.data_plane import DataPlane
 from lab.errors import LabError
 from lab.exchange import Reply, Request
 
-_LOG_DELAY = 0.3
+_FLUSHED, _LOG_DELAY = 1.2, 3.0
+"""Seconds until proxies have written their access logs, which they do each second, and after which a
+line that is not there is not waited for."""
 _SHOWN = 5
 _LINES = 8
 """Log lines that are told of one call; a retried one has some, one of many streams hundreds."""
@@ -257,7 +259,7 @@ def inspected(contract: Contract, data_plane: DataPlane) -> Outcome:
 def judged(
     contract: Contract,
     answered: Sent,
-    explain: Callable[[int], str] = lambda _: "",
+    explain: Callable[[int], str] | None = None,
     watched: Callable[[Sequence[Reply]], str | None] = lambda _: None,
 ) -> Outcome:
     """Compare what came with what must.
@@ -282,24 +284,35 @@ def judged(
     problems = [(index, problem) for index, problem in problems if index not in forgiven]
     told = [str(found) for found in errors if not found.right]
     if problems:
-        time.sleep(_LOG_DELAY)  # access logs are flushed a moment after the answer
+        said = _said(explain, [index for index, _ in problems[:_SHOWN]])
         for index, problem in problems[:_SHOWN]:
-            lines = explain(index)
-            told.append(f"{problem} [{lines}]" if lines else problem)
+            told.append(f"{problem} [{said[index]}]" if said.get(index) else problem)
         if len(problems) > _SHOWN:
             told.append(f"… and {len(problems) - _SHOWN} more")
     elif wrong := (contract.judge(replies) if contract.judge else None) or (
         watched(replies) if contract.watch else None
     ):
-        time.sleep(_LOG_DELAY)
         told.append(wrong)
         told += [
             f"{contract.calls[index]}: {replies[index]} [{lines}]"
-            for index in _examples(replies)
-            if (lines := explain(index))
+            for index, lines in _said(explain, _examples(replies)).items()
+            if lines
         ]
     seconds = answered.seconds + time.monotonic() - start
     return Outcome(contract, tuple(told), len(replies), seconds, _summary(replies), errors)
+
+
+def _said(explain: Callable[[int], str] | None, calls: Sequence[int]) -> dict[int, str]:
+    """What the proxies say of these calls, when they have had the time to."""
+    if explain is None:
+        return {}
+    deadline = time.monotonic() + _LOG_DELAY
+    time.sleep(_FLUSHED)
+    while True:
+        found = {index: explain(index) for index in calls}
+        if all(found.values()) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.3)
 
 
 def _examples(replies: Sequence[Reply]) -> list[int]:

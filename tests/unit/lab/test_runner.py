@@ -207,3 +207,16 @@ def test_junit_says_what_was_sent_and_what_came_back(tmp_path: Path) -> None:
     )
     assert first == "A promise. (docs/edge.md)\nsent: 1\ncame back: 1x 200"
     assert second == f"Another. (docs/telemetry.md)\nsent: 0\n{PUSHED}"
+
+
+def test_what_the_proxies_write_late_is_waited_for() -> None:
+    call = Call(CLIENT, Request("gateway:443", "a.example"), Expect((200,)))
+    contract = Contract("a.b", "s", "d", (call,))
+    asked = []
+
+    def late(index: int) -> str:
+        asked.append(index)
+        return "a line" if len(asked) > 2 else ""
+
+    found = judged(contract, sent(contract, lambda _: [Reply(status=403)]), late)
+    assert found.problems == ("a client: GET a.example/: expected 200, got 403 [a line]",)
