@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from cli.options import Json
+from cli.options import Directory, Json
 
 if TYPE_CHECKING:
     from lab.contracts.contract import Caller
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 APPLICATION, PROXY = "app", "istio-proxy"
 
-Directory = Annotated[
-    Path | None,
-    typer.Option("--directory", help="Where the lab keeps its state; .voicemesh/lab by default."),
-]
 Workload = Annotated[
     str, typer.Argument(help="Value of the pods' label `app`: a service, istio-ingressgateway, …")
 ]
@@ -37,13 +33,17 @@ Instance = Annotated[int, typer.Option(min=0, help="Which of several pods, from 
 def shell(
     workload: Workload,
     command: Annotated[
-        list[str] | None, typer.Argument(help="What to run; a shell if none.")
+        list[str] | None,
+        typer.Argument(help="What to run, with its own options; a shell if none."),
     ] = None,
     container: InContainer = None,
     instance: Instance = 0,
     directory: Directory = None,
 ) -> None:
-    """Open a shell inside a pod's container, or run one command there."""
+    """Open a shell inside a pod's container, or run one command there.
+
+    Options of this command stand before the workload; all that follows it is the command's own.
+    """
     data_plane = _data_plane(directory)
     _, found = _container(data_plane, workload, container, instance)
     inside = ["nsenter", "-t", str(found["pid"]), "-m", "-n", "-p", "-i", "-u", "-r", "-w", "--"]
@@ -140,10 +140,10 @@ def request(
 
 
 def _settle(world: Any, number: str) -> None:
-    """Proxies write their logs a moment after the answer."""
+    """Proxies write their logs each second."""
     import time
 
-    time.sleep(0.4)
+    time.sleep(1.2)
     for line in world.logged(number):
         sys.stderr.write(f"# {line}\n")
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.explore import logs, request, shell
-from cli.options import Json
+from cli.options import READY_SECONDS, Directory, Json
 
 if TYPE_CHECKING:
     from lab.lab import Lab, PartStatus
@@ -23,15 +23,10 @@ if TYPE_CHECKING:
 lab_app = typer.Typer(
     help="The lab: a real API server, istiod and proxies on this machine.", no_args_is_help=True
 )
-for verb in (shell, logs, request):
+for verb in (logs, request):
     lab_app.command()(verb)
-
-READY_SECONDS = 240.0
-
-Directory = Annotated[
-    Path | None,
-    typer.Option("--directory", help="Where the lab keeps its state; .voicemesh/lab by default."),
-]
+# What follows the workload is the command that runs there, with the options that it has.
+lab_app.command(context_settings={"allow_interspersed_args": False})(shell)
 
 
 @lab_app.command()

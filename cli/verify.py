@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.options import Json, Stack
+from cli.options import READY_SECONDS, Directory, Json, Stack
 
 if TYPE_CHECKING:
     from lab.contracts.contract import Contract
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     Began = Callable[[Contract], None]
     Run = Callable[[Began], Iterator[Outcome]]
     """Runs contracts; it is told what to do when one begins."""
-
-READY_SECONDS = 120.0
 
 
 def verify(
@@ -59,7 +57,7 @@ def verify(
             help="With --safe: PUBLIC=OTHER, where a port-forward has other ports: `443=8443`."
         ),
     ] = None,
-    directory: Annotated[Path | None, typer.Option(help="Where the lab keeps its state.")] = None,
+    directory: Directory = None,
 ) -> None:
     """Send every contract's requests and compare; exit 1 where a promise does not hold."""
     from lab.contracts import report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from lab.data_plane import DataPlane
@@ -173,6 +173,30 @@ Watch = Callable[[Sequence[Reply], Recorded], str | None]
 """Looks at what was written down; None where the promise holds, else what is wrong."""
 
 
+def both_watched(*watches: Watch) -> Watch:
+    """What is wrong for any of several watches."""
+
+    def watch(replies: Sequence[Reply], recorded: Recorded) -> str | None:
+        return next((wrong for one in watches if (wrong := one(replies, recorded))), None)
+
+    return watch
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A watch that minds also what is too much: a line, a span, a share that is too great.
+
+    What comes late can only add to it, so a first right look says nothing of that: the runner looks
+    again when as much time has passed once more as lines and spans take.
+    """
+
+    watch: Watch
+
+    def __call__(self, replies: Sequence[Reply], recorded: Recorded) -> str | None:
+        """What is wrong at this look."""
+        return self.watch(replies, recorded)
+
+
 Inspection = Callable[[DataPlane], str | None]
 """Looks at configuration that istiod pushes; None where the promise holds, else what is wrong."""
 PUSHED = "pushed config"
@@ -208,6 +232,8 @@ class Tolerance:
     """How many may have come to something else than expected."""
     to: tuple[Expect, ...] = ()
     """What those may have come to: what the document says of them. Anything else is not forgiven."""
+    least: int = 0
+    """How many must have: where fewer did, nothing was away."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +253,8 @@ class Contract:
     patient: bool = False
     """True where the calls are few and the answers late, so that others may run meanwhile."""
     safe: bool = False
-    """True where the calls may be sent to a live cluster: reading, few, from a client."""
+    """True where the calls that only read may be sent to a live cluster: by a client without a token,
+    and judged by nothing that only the lab's echo server answers."""
     pause: float = 0.0
     """Seconds to wait before the first call, for limits of an earlier contract to refill."""
     watch: Watch | None = None
@@ -235,7 +262,6 @@ class Contract:
     """Seconds until proxies have written their logs and sent their spans."""
     clear_of_minute: float = 0.0
     """Seconds that must be left of the clock's minute, for limits counted by it."""
-    tags: tuple[str, ...] = field(default=())
     arrangement: Arrangement | None = None
     """The state in which the promise is tried. Contracts that stand together and name the same one
     share it."""
@@ -245,6 +271,16 @@ class Contract:
     pushed: Inspection | None = None
     """A look at configuration in the place of calls: for what upstream Envoy can't carry out, and for
     what takes too many requests or too long to try on every route."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the runner could not do.
+
+        Raises:
+            ValueError: an incident happens at its time after the first call, and calls that wait for
+                each other have none.
+        """
+        if self.incident and not self.at_once:
+            raise ValueError(f"{self.id}: an incident needs calls that are sent at once")
 
     @property
     def family(self) -> str:

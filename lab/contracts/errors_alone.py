@@ -8,7 +8,7 @@ from typing import Any
 
 from components.telemetry import DEFAULT, ERRORS
 from lab.contracts.arrangements import patched, until_in_force
-from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded, Watch
+from lab.contracts.contract import CLIENT, Bounded, Call, Contract, Expect, Recorded, Watch
 from lab.contracts.facts import Facts
 from lab.data_plane import DataPlane
 from lab.errors import LabError
@@ -33,7 +33,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         " statuses other than OK and ends of WebSockets are logged.",
         "telemetry.md",
         tuple(calls),
-        watch=errors_alone(logged),
+        watch=Bounded(errors_alone(logged)),
         at_once=False,
         settle=_LATE,
         arrangement=errors_only,
@@ -71,20 +71,15 @@ def _tried(facts: Facts) -> Iterator[tuple[Call, str]]:
 
 def _readable_each(facts: Facts) -> Iterator[str]:
     """Of each service that clients can read from with a token alone, one path."""
-    told = set()
-    for one, route in facts.catalogue.exposures:
-        readable = route.access == "token" and "GET" in (route.methods or ("GET",))
-        if readable and not route.restricted and one.name not in told:
-            told.add(one.name)
-            yield route.path
+    yield from {one.name: route.path for one, route in reversed(facts.readable())}.values()
 
 
 def _readable(facts: Facts) -> tuple[str, str]:
-    for one, route in facts.catalogue.exposures:
-        readable = route.access == "token" and "GET" in (route.methods or ("GET",))
-        if readable and not route.restricted and not one.ai and not route.streaming:
-            return one.name, route.path
-    raise LookupError("no route can be read with a token alone")
+    return next(
+        (one.name, route.path)
+        for one, route in facts.readable()
+        if not one.ai and not route.streaming
+    )
 
 
 def errors_alone(wanted: Sequence[str]) -> Watch:

@@ -13,7 +13,8 @@ from lab.contracts.contract import GATEWAY
 from lab.data_plane import DataPlane
 from lab.exchange import Request, Tls
 from lab.tokens import Issuers, sign
-from model.access import Catalogue
+from model.access import Catalogue, Exposure
+from model.service import Route
 from model.settings import Settings
 
 _ECHO_WEBSOCKET = ("testwebsocket", "enabled")
@@ -35,6 +36,10 @@ class Facts:
     """Tokens made so far: a thousand calls carry the same few, and each costs a signature."""
     run: int = field(default_factory=lambda: secrets.randbelow(2**14))
     """Sets the clients of this run apart from those of the last one, whose limits are used up."""
+
+    def readable(self) -> list[Exposure]:
+        """Every route that clients can read with a token of any role."""
+        return readable(self.catalogue)
 
     @classmethod
     def of(cls, data_plane: DataPlane) -> Facts:
@@ -123,3 +128,19 @@ class Facts:
             headers=(_ECHO_WEBSOCKET, *headers), tls=self.tls(host), messages=("hello",),
         )  # fmt: skip
         return replace(request, **more)
+
+
+def served(route: Route, method: str) -> bool:
+    """Whether a route serves a method without asking for a role."""
+    return method in (route.methods or (method,)) and not any(
+        method in (rule.methods or (method,)) for rule in route.restricted
+    )
+
+
+def readable(catalogue: Catalogue) -> list[Exposure]:
+    """Every route that clients can read with a token of any role, and not without."""
+    return [
+        exposure
+        for exposure in catalogue.exposures
+        if exposure.route.access == "token" and served(exposure.route, "GET")
+    ]

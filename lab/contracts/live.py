@@ -1,7 +1,7 @@
 """The safe contracts against a cluster that is not the lab: through its public address, reading.
 
-Safe are contracts that only read, send a few requests as a client outside, and no token: no issuer
-gives one to a test.
+Of safe contracts those calls are sent that only read, as a client outside without a token: no issuer
+gives one to a test. What they try may be broken there, so no call may do harm where it is let through.
 """
 
 from __future__ import annotations
@@ -25,17 +25,36 @@ _SERVICE = "istio-ingressgateway"
 _REACHED_SECONDS = 10.0
 _MOST_CALLS = 50
 _AGENT = "voicemesh-verify"
+_READING = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing (RFC 9110, safe methods)."""
 
 
 def safe(contracts: Sequence[Contract]) -> list[Contract]:
-    """The contracts that only read, as a client without a token."""
-    return [_few(contract) for contract in contracts if contract.safe]
+    """What of the safe contracts a live cluster may be asked; those of which nothing is left are not
+    among them."""
+    few = [_few(contract) for contract in contracts if contract.safe]
+    return [contract for contract in few if contract.calls]
 
 
 def _few(contract: Contract) -> Contract:
-    """The contract with so few calls that no flood limit minds, taken evenly from all of them."""
-    every = -(-len(contract.calls) // _MOST_CALLS)
-    return replace(contract, calls=contract.calls[::every])
+    """The contract with the calls that only read, and so few of them that no flood limit minds,
+    taken evenly from all."""
+    calls = [found for call in contract.calls if (found := _reading(call))]
+    every = max(-(-len(calls) // _MOST_CALLS), 1)
+    return replace(contract, calls=tuple(calls[::every]))
+
+
+def _reading(call: Call) -> Call | None:
+    """A call that can't write even where nobody refuses it; None where it could.
+
+    A WebSocket is opened and closed again without a message. gRPC calls are POSTs, and only the
+    service knows what one does.
+    """
+    request = call.request
+    if request.kind == "websocket":
+        return replace(call, request=replace(request, messages=()))
+    plain = request.kind == "http" and not (request.body or request.body_size or request.messages)
+    return call if plain and request.method in _READING else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from lab.contracts.access import request
 from lab.contracts.arrangements import patched, settled, until_known
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded, Watch
 from lab.contracts.contract import service as through
-from lab.contracts.facts import Facts
+from lab.contracts.facts import Facts, readable
 from lab.data_plane import DataPlane
 from lab.exchange import Reply
 from model.access import Catalogue
@@ -66,9 +66,8 @@ def failure_logged() -> Watch:
 
 def _without(catalogue: Catalogue) -> tuple[Service, Route]:
     """A service with one Deployment that others and, with a token alone, clients read from."""
-    for one, route in catalogue.exposures:
-        readable = route.access == "token" and "GET" in (route.methods or ("GET",))
-        if readable and not route.restricted and not one.subsets and catalogue.callers(one):
+    for one, route in readable(catalogue):
+        if not one.subsets and catalogue.callers(one):
             return one, route
     raise LookupError("no service without subsets is read from by clients and by others")
 

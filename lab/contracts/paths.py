@@ -63,7 +63,6 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for path in _grpc_tricks(f"/{grpc.name}")
         ),
         partial(stayed_public, public),
-        safe=True,
         watch=refused_at_gateway,
     )
     yield Contract(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from components.gateway_workload import GATEWAY
-from lab.contracts.contract import Recorded
+from lab.contracts.contract import Bounded, Recorded
 from lab.exchange import Reply
 
 _REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "7", "16", "8")
 """Statuses of gRPC with which proxies refuse, by name and as they stand in a header."""
 
 
+@Bounded
 def refused_at_gateway(replies: Sequence[Reply], recorded: Recorded) -> str | None:
     """Every request that was refused is in the gateway's log, and in that of nobody behind it."""
     for reply, lines in zip(replies, recorded.lines, strict=True):

@@ -40,6 +40,18 @@ def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
 
+def _told(outcome: Outcome) -> Sequence[str]:
+    """What was promised, what was sent for it, and what came back."""
+    contract = outcome.contract
+    came = f"came back: {outcome.came}" if outcome.sent else outcome.came
+    return (
+        f"{contract.sentence} (docs/{contract.document})",
+        f"sent: {outcome.sent}",
+        *((came,) if outcome.came else ()),
+        *map(str, outcome.errors),
+    )
+
+
 def summary(outcomes: Sequence[Outcome]) -> str:
     """The last line."""
     passed = sum(outcome.passed for outcome in outcomes)
@@ -83,8 +95,7 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
             name=outcome.contract.id,
             time=f"{outcome.seconds:.3f}",
         )
-        if outcome.errors:
-            ET.SubElement(case, "system-out").text = "\n".join(map(str, outcome.errors))
+        ET.SubElement(case, "system-out").text = "\n".join(_told(outcome))
         if not outcome.passed:
             failure = ET.SubElement(case, "failure", message=outcome.contract.sentence)
             failure.text = "\n".join(outcome.problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -12,13 +12,24 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from lab.clients import Clients
-from lab.contracts.contract import PUSHED, Call, Contract, Incident, Recorded, Tolerance
+from lab.contracts.contract import (
+    PUSHED,
+    Bounded,
+    Call,
+    Contract,
+    Incident,
+    Recorded,
+    Tolerance,
+    Watch,
+)
 from lab.contracts.world import World
 from lab.data_plane import DataPlane
 from lab.errors import LabError
 from lab.exchange import Reply, Request
 
-_LOG_DELAY = 0.3
+_FLUSHED, _LOG_DELAY = 1.2, 3.0
+"""Seconds until proxies have written their access logs, which they do each second, and after which a
+line that is not there is not waited for."""
 _SHOWN = 5
 _LINES = 8
 """Log lines that are told of one call; a retried one has some, one of many streams hundreds."""
@@ -36,9 +47,16 @@ class Errors:
     failed: int
     sent: int
     allowed: int
+    least: int = 0
+
+    @property
+    def right(self) -> bool:
+        """Whether as many failed as must, and no more than may."""
+        return self.least <= self.failed <= self.allowed
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.failed} of {self.sent} failed, {self.allowed} may"
+        must = f"{self.least} must and " if self.least else ""
+        return f"{self.what}: {self.failed} of {self.sent} failed, {must}{self.allowed} may"
 
 
 @dataclass(frozen=True)
@@ -173,18 +191,36 @@ class _Trial:
         return "; ".join((*map(str, lines[:_LINES]), *more))
 
     def _watched(self, replies: Sequence[Reply]) -> str | None:
-        watch = self._contract.watch
-        assert watch is not None
-        time.sleep(self._contract.settle)
-        deadline = time.monotonic() + _LATE_LOGS
-        while wrong := watch(
+        contract = self._contract
+        assert contract.watch is not None
+        return watched(
+            contract.watch,
             replies,
-            Recorded(self._world.lines(self._numbers), self._world.spans()),
-        ):
+            lambda: Recorded(self._world.lines(self._numbers), self._world.spans()),
+            contract.settle,
+        )
+
+
+def watched(
+    watch: Watch,
+    replies: Sequence[Reply],
+    recorded: Callable[[], Recorded],
+    settle: float,
+    late: float = _LATE_LOGS,
+) -> str | None:
+    """What is wrong with what was written down `settle` seconds after the replies.
+
+    What is not there may come up to `late` seconds later. A watch that minds also what is too much is
+    asked again after `settle` seconds more.
+    """
+    for _ in range(2 if isinstance(watch, Bounded) else 1):
+        time.sleep(settle)
+        deadline = time.monotonic() + late
+        while wrong := watch(replies, recorded()):
             if time.monotonic() > deadline:
                 return wrong
             time.sleep(0.5)
-        return None
+    return None
 
 
 @dataclass(frozen=True)
@@ -223,7 +259,7 @@ def inspected(contract: Contract, data_plane: DataPlane) -> Outcome:
 def judged(
     contract: Contract,
     answered: Sent,
-    explain: Callable[[int], str] = lambda _: "",
+    explain: Callable[[int], str] | None = None,
     watched: Callable[[Sequence[Reply]], str | None] = lambda _: None,
 ) -> Outcome:
     """Compare what came with what must.
@@ -246,25 +282,50 @@ def judged(
         if any(kind.unmet(replies[index]) is None for kind in one.to)
     }
     problems = [(index, problem) for index, problem in problems if index not in forgiven]
-    told = [str(found) for found in errors if found.failed > found.allowed]
+    told = [str(found) for found in errors if not found.right]
     if problems:
-        time.sleep(_LOG_DELAY)  # access logs are flushed a moment after the answer
+        said = _said(explain, [index for index, _ in problems[:_SHOWN]])
         for index, problem in problems[:_SHOWN]:
-            lines = explain(index)
-            told.append(f"{problem} [{lines}]" if lines else problem)
+            told.append(f"{problem} [{said[index]}]" if said.get(index) else problem)
         if len(problems) > _SHOWN:
             told.append(f"… and {len(problems) - _SHOWN} more")
     elif wrong := (contract.judge(replies) if contract.judge else None) or (
         watched(replies) if contract.watch else None
     ):
         told.append(wrong)
+        told += [
+            f"{contract.calls[index]}: {replies[index]} [{lines}]"
+            for index, lines in _said(explain, _examples(replies)).items()
+            if lines
+        ]
     seconds = answered.seconds + time.monotonic() - start
     return Outcome(contract, tuple(told), len(replies), seconds, _summary(replies), errors)
 
 
+def _said(explain: Callable[[int], str] | None, calls: Sequence[int]) -> dict[int, str]:
+    """What the proxies say of these calls, when they have had the time to."""
+    if explain is None:
+        return {}
+    deadline = time.monotonic() + _LOG_DELAY
+    time.sleep(_FLUSHED)
+    while True:
+        found = {index: explain(index) for index in calls}
+        if all(found.values()) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.3)
+
+
+def _examples(replies: Sequence[Reply]) -> list[int]:
+    """Of each kind of answer the first, the rarest kind first: what is wrong is often one of few."""
+    kinds: dict[str, list[int]] = {}
+    for index, reply in enumerate(replies):
+        kinds.setdefault(_kind(reply), []).append(index)
+    return [places[0] for places in sorted(kinds.values(), key=len)][:_SHOWN]
+
+
 def _counted(tolerance: Tolerance, problems: Sequence[tuple[int, str]]) -> Errors:
     failed = sum(index in tolerance.calls for index, _ in problems)
-    return Errors(tolerance.what, failed, len(tolerance.calls), tolerance.errors)
+    return Errors(tolerance.what, failed, len(tolerance.calls), tolerance.errors, tolerance.least)
 
 
 def _send(
@@ -320,10 +381,9 @@ def _submitted(
 
 
 def _summary(replies: Sequence[Reply]) -> str:
-    counts: dict[str, int] = {}
-    for reply in replies:
-        key = reply.grpc_status or (
-            str(reply.status) if reply.status else reply.error.split(":")[0]
-        )
-        counts[key] = counts.get(key, 0) + 1
+    counts = Counter(_kind(reply) for reply in replies)
     return ", ".join(f"{count}x {key}" for key, count in sorted(counts.items()))
+
+
+def _kind(reply: Reply) -> str:
+    return reply.grpc_status or (str(reply.status) if reply.status else reply.error.split(":")[0])

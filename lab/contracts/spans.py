@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from components.gateway_workload import GATEWAY
 from components.request_fields import AI_HEADERS, identity_headers
 from lab.contracts.access import request as call_of
-from lab.contracts.contract import CLIENT, Call, Contract, Expect, Line, Recorded, Watch, service
+from lab.contracts.contract import Call, Contract, Expect, Line, Recorded, Watch, service
 from lab.contracts.facts import TENANT, USER, Facts
-from lab.contracts.traces import request_id
+from lab.contracts.gateway_routes import GatewayRoute, asked
+from lab.contracts.traces import groups, request_id
 from lab.exchange import Reply, Request
 from model.service import Service
 
 DOCUMENT = "telemetry.md"
 _OK = Expect((200,))
 _SPANS_LATE = 6.0
-_AT_GATEWAY = 30
-"""Requests of which at least one is traced: at 50 %, all but once in a billion runs."""
+_AI_TIMES, _OTHER_TIMES = 10, 5
+"""How often each route is asked whose requests are not all traced: at 50 % one route in a thousand is
+not seen, and of all others at 10 % about one request in each that is."""
+_ALL_TRACED = "websocket"
+_EVERY_SPAN = (
+    "Every span of a request has `environment` (the stack) and `cluster`, and `tenant_id`, `user_id`,"
+    " `session_id` and `conversation_id` of the request, those of services with a share of their own"
+    " as well; only the gateway's on public routes have neither tenant nor user."
+)
+_WHO = ("tenant_id", "user_id")
 _SERVER, _CLIENT = 2, 3
 """Kinds of spans (OTLP): of a request that a proxy got, and of one that it sent."""
 _SESSION, _CONVERSATION = "session-7", "conversation-9"
+_TALK = (("x-session-id", _SESSION), ("x-conversation-id", _CONVERSATION))
 _ANSWERED = {"ai_model": "model-x", "token_count": "42"}
 Tags = Mapping[str, str]
 
@@ -51,9 +62,7 @@ def _everywhere(facts: Facts) -> Contract:
     ]
     return Contract(
         "trace.tags",
-        "Every span of a request has `environment` (the stack) and `cluster`, and `tenant_id`,"
-        " `user_id`, `session_id` and `conversation_id` of the request: those of services with a"
-        " share of their own as well.",
+        _EVERY_SPAN,
         DOCUMENT,
         tuple(one.call for one in asked),
         watch=_tagged(asked, _of_requests(facts)),
@@ -79,21 +88,72 @@ def pairs(facts: Facts) -> list[tuple[Service, Service]]:
 
 
 def _at_gateway(facts: Facts) -> Iterator[Contract]:
-    for one, route in facts.catalogue.exposures:
-        if one.ai and route.access == "token" and "GET" in (route.methods or ("GET",)):
-            break
-    else:
-        return
-    request = facts.api(f"{route.path}/1?{_answer()}", *facts.bearer(), *_conversation())
+    """Every route of the gateway, so that its spans of each kind of request are seen."""
+    ai, others = [], []
+    for name, routes in groups(facts).items():
+        ai += asked(facts, [_answering(one) for one in routes if one.service.ai], _AI_TIMES, *_TALK)
+        often = 1 if name == _ALL_TRACED else _OTHER_TIMES
+        others += asked(facts, [one for one in routes if not one.service.ai], often, *_TALK)
+    yield Contract(
+        "trace.tags-at-gateway",
+        _EVERY_SPAN,
+        DOCUMENT,
+        tuple(call for _, _, call in others),
+        watch=tagged_from_outside([_wanted(facts, route, tenant) for route, tenant, _ in others]),
+        settle=_SPANS_LATE,
+    )
     yield Contract(
         "trace.tags-of-ai",
         "Spans of AI services, and the gateway's of their routes, have `ai_model` and `token_count`"
         " too, read from the answer's headers `x-ai-model` and `x-token-count`.",
         DOCUMENT,
-        (Call(CLIENT, request, _OK),) * _AT_GATEWAY,
-        watch=_tagged_from_outside(one, {**_of_requests(facts), **_ANSWERED}),
+        tuple(call for _, _, call in ai),
+        watch=tagged_from_outside([_wanted(facts, route, tenant) for route, tenant, _ in ai]),
         settle=_SPANS_LATE,
     )
+
+
+def _answering(route: GatewayRoute) -> GatewayRoute:
+    """The same route, asked for an answer with model and tokens where the echo server gives one."""
+    request = route.request
+    if not _answers(route):
+        return route
+    return replace(route, request=replace(request, path=f"{request.path}?{_answer()}"))
+
+
+def _answers(route: GatewayRoute) -> bool:
+    """Whether the echo server answers with headers that it is asked for."""
+    return route.request.kind == "http" and not route.name.endswith(".grpc")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request's spans must say, whoever reports them."""
+
+    service: str
+    tags: Tags
+    missing: frozenset[str]
+    """Tags of headers that are not there."""
+    nobody: bool
+    """True on a public route, where the gateway takes off who asks, whatever the token says."""
+
+    def mistagged(self, span: Line) -> str | None:
+        """What is wrong with one of the spans; None where nothing is."""
+        gone = set(_WHO) if self.nobody and span["service"].startswith(GATEWAY) else set()
+        told = {name: value for name, value in self.tags.items() if name not in gone}
+        if wrong := mistagged(span, told, {}):
+            return wrong
+        there = sorted((self.missing | gone) & span["tags"].keys())
+        return (
+            f"a span of {span['service']} has {', '.join(there)}, of no header" if there else None
+        )
+
+
+def _wanted(facts: Facts, route: GatewayRoute, tenant: str) -> Wanted:
+    tags = {**_of_requests(facts), "tenant_id": tenant}
+    if route.service.ai and _answers(route):
+        return Wanted(route.service.name, {**tags, **_ANSWERED}, frozenset(), route.public)
+    return Wanted(route.service.name, tags, frozenset(_ANSWERED), route.public)
 
 
 def _left_out(facts: Facts) -> Contract:
@@ -146,12 +206,8 @@ def _handed_on(facts: Facts) -> tuple[tuple[str, str], ...]:
     return (
         (names.tenant.header, TENANT),
         (names.user.header, USER),
-        *_conversation(),
+        *_TALK,
     )
-
-
-def _conversation() -> tuple[tuple[str, str], ...]:
-    return (("x-session-id", _SESSION), ("x-conversation-id", _CONVERSATION))
 
 
 def _answer() -> str:
@@ -194,18 +250,28 @@ def _tagged(asked: Sequence[_Asked], tags: Tags) -> Watch:
     return watch
 
 
-def _tagged_from_outside(one: Service, tags: Tags) -> Watch:
+def tagged_from_outside(wanted: Sequence[Wanted]) -> Watch:
+    """All spans of clients' requests are right; of most services one was seen, and the gateway's."""
+
     def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
-        ids = {line.get("request_id") for lines in recorded.lines for line in lines}
-        spans = [
-            span for span in recorded.spans if span["tags"].get("guid:x-request-id") in ids
-        ]  # fmt: skip
-        if not spans:
-            return "no request was traced"
-        gateway = [span for span in spans if "ingressgateway" in span["service"]]
-        if not gateway or not any(_of(span, one) for span in spans):
-            return f"gateway and {one.name} must both have spans"
-        return next(filter(None, (mistagged(span, tags, {}) for span in spans)), None)
+        of = {
+            line["request_id"]: one
+            for one, lines in zip(wanted, recorded.lines, strict=True)
+            for line in lines
+            if line.get("request_id")
+        }
+        seen: set[str] = set()
+        for span in recorded.spans:
+            one = of.get(span["tags"].get("guid:x-request-id", ""))
+            if one is None:
+                continue
+            seen.add(span["service"].split(".")[0])
+            if wrong := one.mistagged(span):
+                return f"{wrong} (a request to {one.service})"
+        services = {one.service for one in wanted}
+        if GATEWAY not in seen or len(services & seen) * 2 < len(services):
+            return f"of the requests to {len(services)} services spans came of {sorted(seen)} alone"
+        return None
 
     return watch
 

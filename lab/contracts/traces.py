@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from math import sqrt
+from math import ceil, log
 
+from components.gateway_workload import GATEWAY
+from components.trace_sampling import ratio
 from lab.contracts.access import request as call_of
-from lab.contracts.contract import CLIENT, Call, Contract, Expect, Line, Recorded, Watch, service
+from lab.contracts.chance import unlikely
+from lab.contracts.contract import (
+    CLIENT,
+    Bounded,
+    Call,
+    Contract,
+    Expect,
+    Line,
+    Recorded,
+    Watch,
+    both_watched,
+    service,
+)
 from lab.contracts.facts import Facts
+from lab.contracts.gateway_routes import GatewayRoute, asked, gateway_routes
 from lab.exchange import Reply, Request
 from model.service import Service
 
@@ -16,8 +32,9 @@ DOCUMENT = "telemetry.md"
 _OK = Expect((200,))
 _TRACED = 400
 """So many that none at all is not chance, where one in ten is traced."""
-_DEVIATIONS = 4.5
-"""Standard deviations that chance is allowed: once in 150,000 runs it is more."""
+_MISSED = 1e-4
+"""How likely a route with another share than its own may go unnoticed: nothing of it in the numbers
+of its requests."""
 _SPANS_LATE = 6.0
 """Seconds that proxies collect spans before they send them."""
 _LOWEST, _HIGHEST = 0, 9999
@@ -25,14 +42,22 @@ _LOWEST, _HIGHEST = 0, 9999
 100 % does."""
 
 
-def _share(facts: Facts, one: Service) -> float:
+_NUMBERS = 10_000
+
+
+def share_of(facts: Facts, one: Service) -> float:
+    """The share of a service's requests that is traced."""
+    return ratio(one, facts.settings.telemetry.sampling) / 100
+
+
+def groups(facts: Facts) -> dict[str, list[GatewayRoute]]:
+    """All routes at the gateway by the name of the share that their services have."""
     sampling = facts.settings.telemetry.sampling
-    shares = [sampling.default]
-    if one.ai:
-        shares.append(sampling.ai)
-    if one.websocket:
-        shares.append(sampling.websocket)
-    return float(max(shares)) / 100
+    names = {percent: name for name, percent in sampling.model_dump().items()}
+    found: dict[str, list[GatewayRoute]] = {}
+    for route in gateway_routes(facts):
+        found.setdefault(names[ratio(route.service, sampling)], []).append(route)
+    return found
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -43,31 +68,33 @@ def contracts(facts: Facts) -> Iterator[Contract]:
 
 
 def _shares(facts: Facts) -> Iterator[Contract]:
-    groups: dict[float, tuple[Service, Request]] = {}
-    for one, route in facts.catalogue.exposures:
-        readable = not route.methods or "GET" in route.methods
-        restricted = any(not r.methods or "GET" in r.methods for r in route.restricted)
-        if route.access == "token" and readable and not restricted and not route.streaming:
-            groups.setdefault(_share(facts, one), (one, facts.api(f"{route.path}/1")))
-    for share, (one, request) in groups.items():
+    found = groups(facts)
+    for name, routes in found.items():
+        share = share_of(facts, routes[0].service)
+        sent = asked(facts, routes, _times(facts, share))
         yield Contract(
-            f"trace.share.{one.name}",
+            f"trace.share.{name}",
             "The share holds for everything that clients ask of a service, not for single paths.",
             DOCUMENT,
-            _many(facts, request, _TRACED),
-            watch=_sampled(share),
+            tuple(call for _, _, call in sent),
+            watch=Bounded(
+                both_watched(decided([route.name for route, _, _ in sent], share), _sampled(share))
+            ),
             settle=_SPANS_LATE,
         )
-    one, request = groups[max(groups)]
+    most = max(found.values(), key=lambda routes: share_of(facts, routes[0].service))
+    sent = asked(facts, most, 2)
     yield Contract(
         "trace.whole",
         "Gateway and services choose the same requests: a trace is kept whole or not at all.",
         DOCUMENT,
-        _many(facts, request, 40),
-        watch=_whole(one.name),
+        tuple(call for _, _, call in sent),
+        watch=_whole([route.service.name for route, _, _ in sent]),
         settle=_SPANS_LATE,
     )
-    least = groups[min(groups)][1]
+    share, least = min(
+        (share_of(facts, one), route.path) for one, route in facts.readable() if not route.streaming
+    )
     parent = "0af7651916cd43dd8448eb211c80319c"
     yield Contract(
         "trace.clients",
@@ -76,14 +103,14 @@ def _shares(facts: Facts) -> Iterator[Contract]:
         DOCUMENT,
         _many(
             facts,
-            least,
+            facts.api(f"{least}/1"),
             60,
             ("traceparent", f"00-{parent}-b7ad6b7169203331-01"),
             ("tracestate", "evil=1"),
             ("x-client-trace-id", "evil"),
             ("x-envoy-force-trace", "true"),
         ),
-        watch=_own_traces(parent, min(groups)),
+        watch=Bounded(_own_traces(parent, share)),
         settle=_SPANS_LATE,
     )
 
@@ -97,9 +124,9 @@ def _begun_inside(facts: Facts) -> Iterator[Contract]:
     ]
     found: dict[float, tuple[Service, Service]] = {}
     # Best to one of another share: it must be seen whose share it is.
-    calls.sort(key=lambda call: _share(facts, call[0]) == _share(facts, call[1]))
+    calls.sort(key=lambda call: share_of(facts, call[0]) == share_of(facts, call[1]))
     for caller, callee in calls:
-        found.setdefault(_share(facts, caller), (caller, callee))
+        found.setdefault(share_of(facts, caller), (caller, callee))
     for share, (caller, callee) in found.items():
         yield Contract(
             f"trace.inside.{caller.name}",
@@ -107,7 +134,7 @@ def _begun_inside(facts: Facts) -> Iterator[Contract]:
             " service that sends them is traced.",
             DOCUMENT,
             (Call(service(caller.name), call_of(facts, callee, "service"), _OK),) * _TRACED,
-            watch=_sampled(share),
+            watch=Bounded(_sampled(share)),
             settle=_SPANS_LATE,
         )
 
@@ -116,7 +143,7 @@ def _within(facts: Facts) -> Iterator[Contract]:
     """One request of a kept trace, and one of a dropped, to a service of each share."""
     asked: dict[float, Service] = {}
     for one in facts.catalogue.services:
-        asked.setdefault(_share(facts, one), one)
+        asked.setdefault(share_of(facts, one), one)
     traces, calls = [], []
     for callee in asked.values():
         for kept in (True, False):
@@ -140,7 +167,7 @@ def _within(facts: Facts) -> Iterator[Contract]:
         " whatever the share of the service asked, in a dropped one it is not.",
         DOCUMENT,
         tuple(calls),
-        watch=_continued(traces),
+        watch=Bounded(_continued(traces)),
         settle=_SPANS_LATE,
     )
 
@@ -228,24 +255,68 @@ def _sampled(share: float) -> Watch:
         total, kept = len(replies), len(_kept(recorded))
         if len(_ids(recorded)) < total:
             return f"{len(_ids(recorded))} of {total} requests are in the access log"
-        allowed = _DEVIATIONS * sqrt(total * share * (1 - share))
-        if abs(kept - total * share) > allowed:
-            return f"{kept} of {total} were traced, must be {total * share:.0f} ± {allowed:.0f}"
-        return None
+        wrong = unlikely(kept, total, share)
+        return f"traced were {wrong}" if wrong else None
 
     return watch
 
 
-def _whole(name: str) -> Watch:
+def _times(facts: Facts, share: float) -> int:
+    """How often a route must be asked so that another share would show.
+
+    It shows of a request whose number is below one of the two and not below the other.
+    """
+    others = {
+        float(percent) / 100 for percent in facts.settings.telemetry.sampling.model_dump().values()
+    }
+    apart = min((abs(share - other) for other in others - {share}), default=1.0)
+    return ceil(log(_MISSED) / log(1 - apart)) if apart < 1 else 1
+
+
+def decided(names: Sequence[str], share: float) -> Watch:
+    """Exactly those requests were traced whose number is below the share, each of its route."""
+
+    def watch(replies: Sequence[Reply], recorded: Recorded) -> str | None:
+        kept, wrong = _kept(recorded), Counter[str]()
+        for reply, name, lines in zip(replies, names, recorded.lines, strict=True):
+            line = next((one for one in lines if _is_gateways(one)), None)
+            if line is None:
+                return f"a request to {name} that was answered with {reply} is in no log"
+            if line.get("route") != name:
+                return f"a request to {name} took the route {line.get('route')}"
+            below = number_of(line["request_id"]) < round(share * _NUMBERS)
+            wrong[name] += below != (line["request_id"] in kept)
+        told = [f"{name} ({count})" for name, count in wrong.items() if count]
+        return f"not {share:.0%} of the requests were traced of {', '.join(told)}" if told else None
+
+    return watch
+
+
+def number_of(request_id: str) -> int:
+    """The number that Envoy makes of a request id, and compares shares with."""
+    return int(request_id[:8], 16) % _NUMBERS
+
+
+def _is_gateways(line: Line) -> bool:
+    return bool(line["log"] == "access" and line["proxy"].startswith(GATEWAY))
+
+
+def _whole(names: Sequence[str]) -> Watch:
     def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
         kept = _kept(recorded)
         if not kept:
             return "no request was traced"
+        of = {
+            line["request_id"]: name
+            for name, lines in zip(names, recorded.lines, strict=True)
+            for line in lines
+            if line.get("request_id")
+        }
         for request_id, services in kept.items():
             at_gateway = any("ingressgateway" in service for service in services)
-            at_service = any(service.startswith(name) for service in services)
+            at_service = any(service.startswith(of[request_id]) for service in services)
             if not (at_gateway and at_service):
-                return f"request {request_id} has spans of {sorted(services)} only"
+                return f"request {request_id} to {of[request_id]} has spans of {sorted(services)}"
         traces: dict[str, set[str]] = {}
         for span in recorded.spans:
             if (request_id := span["tags"].get("guid:x-request-id")) in kept:

@@ -17,6 +17,7 @@ from lab.clients import Clients
 from lab.contracts import report
 from lab.contracts.all import contracts
 from lab.contracts.facts import Facts
+from lab.contracts.promises import together
 from lab.contracts.runner import Outcome, run
 from lab.contracts.world import World
 from lab.data_plane import DataPlane
@@ -24,7 +25,7 @@ from tests.lab.conftest import bring_up
 
 pytestmark = pytest.mark.lab
 RESULTS = os.environ.get("VOICEMESH_RESULTS", "")
-"""A file for the results of the last run, as `python -m lab.contracts.promises` reads them."""
+"""A file for the results of all runs, as `python -m lab.contracts.promises` reads them."""
 
 
 @pytest.fixture(scope="module", params=["a lab that was just made", "a lab that was restarted"])
@@ -51,9 +52,9 @@ def test_every_promise_holds(standing: DataPlane, time: str) -> None:
 
 
 def _keep(outcomes: Sequence[Outcome], file: Path) -> None:
-    """Adds results to those of the other runs; of a contract the last result counts."""
+    """Adds a run's results to those of the others: a contract that failed in any has failed."""
     earlier = json.loads(file.read_text(encoding="utf-8"))["contracts"] if file.exists() else []
-    told = json.loads(report.as_json(outcomes))
-    new = {row["id"] for row in told["contracts"]}
-    told["contracts"] = [row for row in earlier if row["id"] not in new] + told["contracts"]
+    rows = together(earlier, json.loads(report.as_json(outcomes))["contracts"])
+    passed = sum(row["passed"] for row in rows)
+    told = {"contracts": rows, "passed": passed, "failed": len(rows) - passed}
     file.write_text(json.dumps(told, indent=2), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ import yaml
 
 from lab.contracts.arrangements import pods
 from lab.data_plane import DataPlane
+from lab.waiting import NotYet, until
 from tests.lab.conftest import STACK
+from tests.lab.mutations.mutant import MutantMesh
+from tests.lab.mutations.mutation import Mutation, Objects, named, without
 
 pytestmark = pytest.mark.lab
 SECONDS = 300
@@ -111,11 +115,86 @@ def test_no_live_cluster_is_asked_what_is_not_safe() -> None:
         assert "need --safe" in found.stderr
 
 
+# In the lab, as everybody calls it
+
+FAMILIES = ("--only=route.unknown", "--only=tls.")
+
+
+def in_lab(mesh: DataPlane, *words: str) -> subprocess.CompletedProcess[str]:
+    return called("verify", f"--stack={STACK}", f"--directory={mesh.lab.directory.path}", *words)
+
+
+def test_contracts_that_hold_are_told_for_people_and_for_machines(
+    mesh: DataPlane, tmp_path: Path
+) -> None:
+    file = tmp_path / "junit.xml"
+    found = in_lab(mesh, *FAMILIES, "--json", f"--junit={file}")
+    assert found.returncode == 0, found.stdout + found.stderr
+    told = json.loads(found.stdout)
+    ids = {one["id"] for one in told["contracts"]}
+    assert {"route.unknown", "tls.versions", "tls.hosts", "tls.redirect"} <= ids
+    assert (told["passed"], told["failed"]) == (len(ids), 0)
+    suite = ET.parse(file).getroot()
+    assert (suite.get("tests"), suite.get("failures")) == (str(len(ids)), "0")
+    for case in suite.iter("testcase"):
+        assert re.search(r"sent: [1-9]\d*\ncame back: ", case.findtext("system-out") or "")
+    plain = in_lab(mesh, *FAMILIES)
+    assert plain.returncode == 0, plain.stdout + plain.stderr
+    assert plain.stdout.rstrip().splitlines()[-1] == f"{len(ids)} passed, 0 failed"
+    assert "FAIL" not in plain.stdout
+
+
+def test_what_does_not_hold_is_told_with_what_the_proxies_say_of_it(
+    mesh: DataPlane, tmp_path: Path
+) -> None:
+    mutant, file = MutantMesh(mesh, STACK), tmp_path / "junit.xml"
+    wrong = Mutation("route.gone", "a service has no routes", (), _unreached)
+    asked = (f"--only=route.{UNREACHED}", "--only=tls.redirect", f"--junit={file}")
+    try:
+        mutant.become([wrong])
+        found = in_lab(mesh, *asked)
+        # Proxies hear of a change a moment later than the API server.
+        for _ in range(5):
+            if found.returncode:
+                break
+            found = in_lab(mesh, *asked)
+    finally:
+        mutant.become([])
+        _reached(mesh)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert found.stdout.rstrip().splitlines()[-1] == "1 passed, 1 failed"
+    rows = [line for line in found.stdout.splitlines() if " FAIL " in line]
+    assert [row.split()[0] for row in rows] == [f"route.{UNREACHED}"]
+    (failure,) = ET.parse(file).getroot().iter("failure")
+    # What came, and by whose decision: the proxy, its filter, Envoy's flag.
+    said = r"expected 200 from \S+, got 404 \[istio-ingressgateway-\S+: 404 route_not_found, flags NR\]"
+    assert re.search(said, failure.text or ""), failure.text
+    # The table says the same; its cells are broken into lines.
+    told = "".join(line[120:].strip() for line in found.stdout.splitlines())
+    assert "route_not_found" in told.replace(" ", "")
+    assert "flagsNR" in told.replace(" ", "")
+
+
+UNREACHED = "notification-service"
+
+
+def _unreached(objects: Objects) -> Objects:
+    return without(objects, named(objects, "VirtualService", UNREACHED))
+
+
+def _reached(mesh: DataPlane) -> None:
+    def check() -> None:
+        if in_lab(mesh, f"--only=route.{UNREACHED}").returncode:
+            raise NotYet(f"{UNREACHED} is not reached")
+
+    until("the mesh as before", check, within=60, every=1.0)
+
+
 # For a person who explores
 
 
-def by_hand(mesh: DataPlane, *words: str) -> subprocess.CompletedProcess[str]:
-    return called("lab", *words, f"--directory={mesh.lab.directory.path}")
+def by_hand(mesh: DataPlane, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return called("lab", verb, f"--directory={mesh.lab.directory.path}", *words)
 
 
 def test_a_request_by_hand_and_what_the_proxies_say_of_it(mesh: DataPlane) -> None:
@@ -133,6 +212,9 @@ def test_a_request_by_hand_and_what_the_proxies_say_of_it(mesh: DataPlane) -> No
 def test_shell_and_logs_of_a_service(mesh: DataPlane) -> None:
     words = ("echo", "inside")
     assert by_hand(mesh, "shell", "identity-service", *words).stdout == "inside\n"
+    # The command's own options need no `--`.
+    listed = by_hand(mesh, "shell", "identity-service", "ls", "-l", "--directory", "/")
+    assert (listed.returncode, listed.stdout.split()[-1]) == (0, "/"), listed.stderr
     assert len(by_hand(mesh, "logs", "identity-service", "--tail=3").stdout.splitlines()) == 3
     nobody = by_hand(mesh, "logs", "nobody")
     assert nobody.returncode == 1

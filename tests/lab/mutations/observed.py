@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.lab.mutations.edge import routes
+from tests.lab.mutations.edge import routes, without_routes
 from tests.lab.mutations.mutation import Mutation, Object, Objects, named
 from tests.lab.mutations.policies import operation, policy
 
@@ -20,8 +20,8 @@ def _access_log(values: dict[str, Any]) -> dict[str, str]:
     return labels
 
 
-def _field_forgotten(values: dict[str, Any]) -> None:
-    del _access_log(values)["code_details"]
+def _name_of_host(values: dict[str, Any]) -> None:
+    _access_log(values)["server_name"] = "%REQ(:authority)%"
 
 
 def _failure_forgotten(values: dict[str, Any]) -> None:
@@ -75,10 +75,10 @@ MUTATIONS = (
         _not_audited,
     ),
     Mutation(
-        "log.field-forgotten",
-        "a field of the access log is forgotten",
+        "log.name-of-host",
+        "the access log takes the host that is asked for, for the name in the TLS handshake",
         ("log.fields",),
-        control_plane=_field_forgotten,
+        control_plane=_name_of_host,
     ),
     Mutation(
         "log.failure-forgotten",
@@ -95,21 +95,37 @@ MUTATIONS = (
     Mutation(
         "trace.fewer-of-ai",
         "a tenth of the requests to AI services is traced that should be",
-        ("trace.share.model-router",),
+        ("trace.share.ai",),
         _fewer_of_ai,
-        # It looks at those of a few requests that are traced, by chance at none.
-        may_fail=("trace.tags-of-ai",),
     ),
     Mutation(
         "trace.fewer-of-websocket",
         "services with WebSockets are traced like all others",
-        ("trace.share.conversation-service",),
+        ("trace.share.websocket",),
         _fewer_of_websocket,
+    ),
+    Mutation(
+        "trace.writes-forgotten",
+        "a service's writes are traced like all others' requests",
+        ("trace.share.websocket",),
+        without_routes("trace-sampling", "conversation-service.api.v1.messages.write"),
+    ),
+    Mutation(
+        "trace.websocket-forgotten",
+        "a WebSocket is traced like all others' requests",
+        ("trace.share.websocket",),
+        without_routes("trace-sampling", "voice-engine.ws."),
+    ),
+    Mutation(
+        "trace.grpc-forgotten",
+        "an AI service's gRPC calls are traced like all others' requests",
+        ("trace.share.ai",),
+        without_routes("trace-sampling", "ai-orchestrator.ai.v1.Orchestrator."),
     ),
     Mutation(
         "trace.all-of-default",
         "everything is traced that no other share is said for",
-        ("trace.share.identity-service", "trace.inside.knowledge-service", "trace.clients"),
+        ("trace.share.default", "trace.inside.knowledge-service", "trace.clients"),
         _all_of_default,
     ),
     Mutation(

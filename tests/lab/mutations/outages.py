@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from tests.lab.mutations.edge import patches
-from tests.lab.mutations.mutation import Mutation, Object, Objects, named
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind
 
 _APPS = "voiceassistant-dev"
 _PATIENCE = "5s"
@@ -78,6 +78,21 @@ def _not_repeated(objects: Objects) -> None:
         for route in named(objects, "VirtualService", name)["spec"]["http"]:
             if "perTryTimeout" in route["retries"]:
                 route["retries"] = {"attempts": 0}
+
+
+def _canary(weight: int) -> Callable[[Objects], None]:
+    """The canary of a service has another share of all requests, clients' and services'."""
+
+    def change(objects: Objects) -> None:
+        for one in of_kind(objects, "VirtualService"):
+            if one["metadata"]["name"].startswith("identity-service"):
+                for route in one["spec"]["http"]:
+                    if len(route["route"]) > 1:
+                        for destination in route["route"]:
+                            of_canary = destination["destination"]["subset"] == "canary"
+                            destination["weight"] = weight if of_canary else 100 - weight
+
+    return change
 
 
 def _one_gateway(objects: Objects) -> None:
@@ -178,6 +193,18 @@ MUTATIONS = (
         "a service waits before it starts",
         ("drill.subset",),
         _late("identity-service-canary", "server"),
+    ),
+    Mutation(
+        "drill.larger-canary",
+        "a canary has more than half of all requests, which fail when its only pod is killed",
+        ("drill.subset", "canary.identity-service*"),
+        _canary(60),
+    ),
+    Mutation(
+        "drill.no-canary",
+        "a canary has no requests, so that nobody notices when its only pod is killed",
+        ("drill.subset", "canary.identity-service*"),
+        _canary(0),
     ),
     Mutation(
         "drill.not-repeated",

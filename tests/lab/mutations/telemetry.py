@@ -32,6 +32,16 @@ def _no_tokens_on_gateway(objects: Objects) -> None:
         ]
 
 
+def _no_model_on_writes(objects: Objects) -> None:
+    for value in routes(objects, "trace-sampling", "rag-engine.api.v1.rag.write"):
+        value["tracing"]["custom_tags"] = []
+
+
+def _own_tags_at_gateway(objects: Objects) -> None:
+    own = {name: _tags(objects, "mesh-default")[name] for name in ("environment", "cluster")}
+    _telemetry(objects, "istio-ingressgateway")["tracing"] = [{"customTags": own}]
+
+
 def _tag_without_header(objects: Objects) -> None:
     _tags(objects, "ai-orchestrator")["session_id"]["header"]["defaultValue"] = "none"
 
@@ -168,7 +178,7 @@ MUTATIONS = (
     Mutation(
         "spans.not-repeated",
         "a service with a share of its own lacks a tag that all have",
-        ("trace.tags",),
+        ("trace.tags", "trace.tags-at-gateway"),
         _tags_not_repeated,
     ),
     Mutation(
@@ -176,6 +186,18 @@ MUTATIONS = (
         "the gateway's spans of an AI service lack the tokens",
         ("trace.tags-of-ai",),
         _no_tokens_on_gateway,
+    ),
+    Mutation(
+        "spans.no-model-on-writes",
+        "the gateway's spans of an AI service's writes lack model and tokens",
+        ("trace.tags-of-ai",),
+        _no_model_on_writes,
+    ),
+    Mutation(
+        "spans.own-at-gateway",
+        "the gateway has a list of tags of its own, and lacks those of requests",
+        ("trace.tags-at-gateway", "trace.tags-of-ai"),
+        _own_tags_at_gateway,
     ),
     Mutation(
         "spans.made-up",

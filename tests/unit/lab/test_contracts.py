@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.contracts import live
 from lab.contracts.all import contracts as every
-from lab.contracts.contract import CLIENT, Call, Contract, Expect, Recorded
+from lab.contracts.contract import CLIENT, Call, Contract, Expect, Incident, Recorded
 from lab.contracts.facts import Facts
-from lab.contracts.promises import DOCS, FILE, STACK, declared, made, promises, written
+from lab.contracts.promises import (
+    DOCS,
+    FILE,
+    HELD,
+    STACK,
+    Result,
+    declared,
+    made,
+    name_of_run,
+    promises,
+    results,
+    together,
+    written,
+)
 from lab.contracts.runner import judged, sent
 from lab.errors import LabError
 from lab.exchange import Reply, Request
@@ -63,28 +80,78 @@ def test_promises_are_current(contracts: list[Contract]) -> None:
 
 
 def _without_results(text: str) -> str:
-    return re.sub(r"\| [^|]* \|$", "|", text, flags=re.MULTILINE)
+    rows = re.sub(r"\| [^|]* \|$", "|", text, flags=re.MULTILINE)
+    return re.sub(r"^Results without a date .*\n\n", "", rows, flags=re.MULTILINE)
 
 
 def test_nothing_is_called_passed_that_did_not_run(contracts: list[Contract]) -> None:
-    assert "| passed |" not in made(contracts, {})
-    every = {contract.id: True for contract in contracts}
+    assert "| passed" not in made(contracts, {})
+    every = {contract.id: HELD for contract in contracts}
     assert "not run" not in made(contracts, every)
-    failed = made(contracts, {**every, "jwt.expired": False})
-    assert "failed: jwt.expired |" in failed
+    failed = made(contracts, {**every, "jwt.expired": Result(3, 4)})
+    assert "| failed: passed jwt.expired (3 of 4) |" in failed
+    partly = made(contracts, {"jwt.wrong-key": HELD})
+    assert re.search(r"`jwt\.expired`.* \| \d+ of \d+ not run \|", partly)
 
 
-def test_results_of_an_earlier_run_are_kept_where_the_last_said_nothing(
+def test_as_often_as_the_contract_that_was_tried_least(contracts: list[Contract]) -> None:
+    every = {contract.id: Result(4, 4) for contract in contracts}
+    assert "| `jwt.audience` | passed 4 of 4 |" in made(contracts, every)
+    found = made(contracts, {**every, "path.no-token": Result(2, 2)})
+    assert "| `path.no-token`, `path.normalised` | passed 2 of 2 |" in found
+
+
+def test_results_of_an_earlier_run_are_kept_with_its_name_where_the_last_said_nothing(
     contracts: list[Contract],
 ) -> None:
-    every = {contract.id: True for contract in contracts}
-    before = written(made(contracts, {**every, "jwt.audience": False}))
-    after = made(contracts, {"jwt.issuers": False}, before)
-    assert "| `jwt.audience` | failed: jwt.audience |" in after
-    assert "| `jwt.issuers` | failed: jwt.issuers |" in after
-    assert "| `mtls.plaintext` | passed |" in after
-    assert "not run" not in after
-    assert written(after) != before == written(made(contracts, {}, before))
+    every = {contract.id: Result(4, 4) for contract in contracts}
+    first = made(contracts, {**every, "jwt.audience": Result(0, 4)}, run="2026-11-20, commit abc")
+    second = made(
+        contracts, {"jwt.issuers": Result(0, 1)}, written(first), run="2026-11-26, commit def"
+    )
+    third = made(contracts, {"jwt.public": HELD}, written(second), run="2026-11-27")
+    kept = "(2026-11-20, commit abc) |"
+    assert f"| `jwt.audience` | failed: passed jwt.audience (0 of 4) {kept}" in second
+    assert "| `jwt.issuers` | failed: passed jwt.issuers (0 of 1) |" in second
+    assert f"| `mtls.plaintext` | passed 4 of 4 {kept}" in second
+    assert "not run" not in second
+    assert "Results without a date are of 2026-11-27." in third
+    assert "| failed: passed jwt.issuers (0 of 1) (2026-11-26, commit def) |" in third
+    assert f"| `mtls.plaintext` | passed 4 of 4 {kept}" in third
+    assert "| `jwt.public` | passed 1 of 1 |" in third
+
+
+def test_what_is_promised_otherwise_now_keeps_no_result(contracts: list[Contract]) -> None:
+    before = written(made(contracts, {contract.id: HELD for contract in contracts}, run="2026-1-1"))
+    changed = [
+        replace(one, sentence="Another promise.") if one.id == "jwt.audience" else one
+        for one in contracts
+    ]
+    assert "| Another promise. | `jwt.audience` | not run |" in made(changed, {}, before)
+
+
+def test_a_contract_that_failed_in_one_of_several_runs_has_failed(
+    contracts: list[Contract], tmp_path: Path
+) -> None:
+    rows: list[Any] = []
+    for passed in (True, False, True):
+        run: list[Any] = [
+            {"id": "jwt.audience", "promise": "s", "passed": passed},
+            {"id": "jwt.issuers", "promise": "s", "passed": True},
+        ]
+        rows = together(rows, run)
+    rows = together(rows, [{"id": "jwt.public", "promise": "s", "passed": True}])
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"contracts": rows}))
+    assert results(file) == {
+        "jwt.audience": Result(2, 3),
+        "jwt.issuers": Result(3, 3),
+        "jwt.public": Result(1, 1),
+    }
+    assert {row["id"]: row["passed"] for row in rows}["jwt.audience"] is False
+    (anew,) = together(rows, [{"id": "jwt.audience", "promise": "t", "passed": True}])[2:]
+    assert (anew["held"], anew["times"]) == (1, 1)
+    assert name_of_run(file).startswith("20")
 
 
 def test_every_promise_has_a_contract(contracts: list[Contract]) -> None:
@@ -150,15 +217,59 @@ def test_outcome_says_what_the_proxies_wrote_and_asks_judges_only_of_right_answe
     assert judged(contract, sent(contract, lambda _: [ANSWER])).passed
 
 
-@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
-def test_every_stack_has_contracts_of_which_some_are_safe(stack: str, tmp_path: Path) -> None:
+def _facts(stack: str, keys: Path) -> Facts:
     services = catalogue()
     settings = stack_file.load(stack, services)
-    issuers = Issuers(tmp_path)
+    issuers = Issuers(keys)
     issuers.ensure(settings.authentication.issuers)
-    facts = Facts(stack, settings, stack_file.adapted(services, settings), issuers, "ca.crt")
-    safe = {contract.id for contract in live.safe(list(every(facts)))}
-    assert {"jwt.none", "path.no-token", "tls.versions", "tls.hosts", "tls.redirect"} <= safe
+    return Facts(stack, settings, stack_file.adapted(services, settings), issuers, "ca.crt")
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+def test_every_stack_has_contracts_of_which_some_are_safe(stack: str, tmp_path: Path) -> None:
+    safe = {contract.id for contract in live.safe(list(every(_facts(stack, tmp_path))))}
+    assert {"jwt.none", "jwt.preflight", "tls.versions", "tls.hosts", "tls.redirect"} <= safe
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+def test_nothing_that_a_live_cluster_is_asked_could_write(stack: str, tmp_path: Path) -> None:
+    found = live.safe(list(every(_facts(stack, tmp_path))))
+    assert found
+    for contract in found:
+        assert contract.calls, contract.id
+        for call in contract.calls:
+            request = call.request
+            assert request.kind in ("http", "websocket"), contract.id
+            assert request.method in ("GET", "HEAD", "OPTIONS"), contract.id
+            assert (request.body, request.body_size, request.messages) == ("", 0, ()), contract.id
+            assert "authorization" not in {name.lower() for name, _ in request.headers}
+            # What the echo server alone would answer, no real service does.
+            expect = call.expect
+            assert (expect.served_by, expect.version, expect.path, expect.seen) == ("", "", "", ())
+        assert contract.judge is None, f"{contract.id}: judges calls of which some are left out"
+    # Each kind that is left is asked of the protected routes, too.
+    (protected,) = (contract for contract in found if contract.id == "jwt.none")
+    assert {call.request.kind for call in protected.calls} == {"http", "websocket"}
+
+
+def test_calls_that_could_write_are_left_out_and_contracts_of_nothing_else() -> None:
+    def asked(**more: Any) -> Call:
+        return Call(CLIENT, replace(REQUEST, **more), Expect((403,)))
+
+    writing = (asked(method="POST"), asked(kind="grpc"), asked(body="x"), asked(kind="bytes"))
+    reading = (asked(), asked(method="OPTIONS"))
+    socket = asked(kind="websocket", messages=("hello",))
+    mixed = Contract("a.b", "s", "d", (*writing, *reading, socket), safe=True)
+    (found,) = live.safe([mixed, Contract("a.c", "s", "d", writing, safe=True)])
+    assert found.calls == (*reading, asked(kind="websocket", messages=()))
+
+
+def test_an_incident_needs_calls_that_are_sent_at_once() -> None:
+    call = Call(CLIENT, REQUEST, Expect((200,)))
+    incident = Incident(lambda _: nullcontext(), 1.0)
+    assert Contract("a.b", "s", "d", (call,), incident=incident).incident
+    with pytest.raises(ValueError, match=r"a\.b: an incident needs"):
+        Contract("a.b", "s", "d", (call,), incident=incident, at_once=False)
 
 
 def test_a_live_gateway_gets_few_requests_of_a_contract() -> None:

@@ -11,7 +11,16 @@ import pytest
 
 from lab.contracts import report
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Incident, Tolerance
-from lab.contracts.drill_traffic import LASTS, UNAVAILABLE, Errors, Stream, drill, noticed
+from lab.contracts.drill_traffic import (
+    LASTS,
+    UNAVAILABLE,
+    Errors,
+    Stream,
+    drill,
+    noticed,
+    of_version,
+    shared,
+)
 from lab.contracts.promises import declared
 from lab.contracts.runner import Errors as Counted
 from lab.contracts.runner import judged, sent
@@ -75,7 +84,9 @@ def test_errors_are_told_in_every_report(tmp_path: Path) -> None:
     outcome = judged(tried, sent(tried, lambda _: [AWAY, FINE, FINE, FINE, FINE, FINE]))
     assert outcome.errors == (Counted("writes", 1, 3, 2), Counted("reads", 0, 3, 0))
     row = json.loads(report.as_json([outcome]))["contracts"][0]
-    assert row["errors"][0] == {"what": "writes", "failed": 1, "sent": 3, "allowed": 2}
+    assert row["errors"][0] == {
+        "what": "writes", "failed": 1, "sent": 3, "allowed": 2, "least": 0,
+    }  # fmt: skip
     came = next(iter(report.table([outcome]).columns[3].cells))
     assert "writes: 1 of 3 failed, 2 may" in str(came)
     report.write_junit([outcome], tmp_path / "junit.xml")
@@ -115,6 +126,80 @@ def test_errors_are_allowed_in_their_time_and_stream_alone() -> None:
     assert {made.calls[index].after for index in away} == {2.25 + n / 2 for n in range(8)}
     places = [index for one in made.tolerated for index in one.calls]
     assert sorted(places) == list(range(len(made.calls)))
+
+
+def test_where_chance_decides_streams_are_counted_together() -> None:
+    streams = [Stream(what, lambda _: CALL, 5) for what in ("reads", "writes")]
+    away = Incident(lambda _: nullcontext(), 2.0)
+    made = drill("x", "s", streams, away, Errors(2, 6, 0.2))
+    told = {one.what: (len(one.calls), one.errors) for one in made.tolerated}
+    # Of 20 calls of one stream 13 might fail by chance, of 40 of both not 26.
+    assert told == {"reads": (45, 0), "writes": (45, 0), "calls while it was away": (40, 20)}
+    places = [index for one in made.tolerated for index in one.calls]
+    assert sorted(places) == list(range(len(made.calls)))
+
+
+@pytest.mark.parametrize(
+    ("failed", "right"), [(0, False), (3, False), (4, True), (5, True), (6, False)]
+)
+def test_too_few_errors_are_as_wrong_as_too_many(failed: int, right: bool) -> None:
+    tried = contract(Tolerance("WebSockets", range(6), 5, (UNAVAILABLE,), least=4))
+    replies = [AWAY] * failed + [FINE] * (6 - failed)
+    outcome = judged(tried, sent(tried, lambda _: replies))
+    assert outcome.passed == right
+    told = f"WebSockets: {failed} of 6 failed, 4 must and 5 may"
+    assert (told in outcome.problems) != right
+
+
+@pytest.mark.parametrize(
+    ("errors", "sent_at", "least"),
+    [
+        (Errors(0, 2, surely=2), (0.5, 1, 1.5), 3),
+        (Errors(2, 6, surely=2), (2.5, 4, 5), 2),
+        (Errors(2, 6), (2.5, 4, 5), 0),
+        (Errors(0, 2, 0.5, surely=2), (1.0,) * 100, 27),
+        (Errors(0, 2, 0.5, surely=2), (1.0,) * 10, 0),
+    ],
+)
+def test_how_many_must_fail(errors: Errors, sent_at: tuple[float, ...], least: int) -> None:
+    assert errors.least([replace(CALL, after=after) for after in sent_at]) == least
+
+
+@pytest.mark.parametrize(
+    ("answers", "wrong"),
+    [
+        ("." * 200, "none of 200 calls met what was killed"),
+        ("." * 20 + "x." * 50 + "." * 80, None),
+        ("." * 20 + "x" * 50 + "." * 130, "48 of 48, must be 24 ± 16"),
+        ("x" + "." * 98 + "x" + "." * 100, "0 of 98, must be 49 ± 22"),
+        ("." * 100 + "x" + "." * 99, None),
+    ],
+)
+def test_about_a_share_fails_while_it_is_away(answers: str, wrong: str | None) -> None:
+    calls = [replace(CALL, after=index / 10) for index in range(200)]
+    replies = [AWAY if answer == "x" else FINE for answer in answers]
+    told = shared(calls, range(200), 0.5)(replies)
+    assert (told is None) if wrong is None else (told is not None and wrong in told)
+    # In whichever order they are written down, the times count.
+    turned = shared(calls[::-1], range(3, 203), 0.5)([FINE] * 3 + replies[::-1])
+    assert turned == told
+
+
+@pytest.mark.parametrize(
+    ("canary", "failed", "wrong"),
+    [(20, 0, None), (12, 8, None), (0, 20, None), (0, 1, "1 of 100"), (30, 20, "50 of 100")],
+)
+def test_what_fails_is_of_the_killed_version(canary: int, failed: int, wrong: str | None) -> None:
+    call = replace(CALL, expect=Expect((200,), served_by="a"))
+    answered = {
+        version: Reply(status=200, body=f"Hostname=a-1\nServiceVersion={version}\n")
+        for version in ("v1", "canary")
+    }
+    replies = [answered["canary"]] * canary + [AWAY] * failed
+    replies += [answered["v1"]] * (100 - len(replies))
+    # Other services' calls count for nothing.
+    told = of_version([call] * 100 + [CALL] * 50, "a", "canary", 0.2)([*replies, *[AWAY] * 50])
+    assert (told is None) if wrong is None else (told is not None and wrong in told)
 
 
 def test_a_drill_that_nobody_noticed_proves_nothing() -> None:

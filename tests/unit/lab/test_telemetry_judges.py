@@ -6,14 +6,31 @@ from typing import Any
 
 import pytest
 
+from components.edge.routes import gateway_routes as at_edge
 from lab.contracts.contract import PUSHED, Contract, Recorded
 from lab.contracts.errors_alone import errors_alone
+from lab.contracts.facts import Facts
+from lab.contracts.gateway_routes import gateway_routes
 from lab.contracts.lost_proxy import failure_logged
 from lab.contracts.metrics import counted, differs, labelled, names_in, statistics, unmerged
+from lab.contracts.observed import WHEREVER, LineOf, logged_as, told, without
 from lab.contracts.runner import inspected
-from lab.contracts.spans import mistagged
-from lab.contracts.traces import request_id
+from lab.contracts.spans import Wanted, mistagged, tagged_from_outside
+from lab.contracts.traces import decided, groups, number_of, request_id
 from lab.exchange import Reply
+from lab.tokens import Issuers
+from model import stack_file
+from model.catalogue import catalogue
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    services = catalogue()
+    settings = stack_file.load("dev", services)
+    issuers = Issuers(tmp_path_factory.mktemp("keys"))
+    issuers.ensure(settings.authentication.issuers)
+    return Facts("dev", settings, stack_file.adapted(services, settings), issuers, "ca.crt")
+
 
 SPAN = {"service": "a.apps", "tags": {"cluster": "lab", "tenant_id": "t", "ai_model": "m"}}
 
@@ -121,6 +138,93 @@ def test_failures_of_tls_are_logged(lines: list[dict[str, Any]], wrong: str) -> 
     assert (told is None) if not wrong else (told is not None and wrong in told)
 
 
+GATEWAY_LINE = {"log": "access", "proxy": "istio-ingressgateway-1", "route": "a.read"}
+
+
+def _requests(*numbers: int) -> list[list[dict[str, Any]]]:
+    return [
+        [{**GATEWAY_LINE, "request_id": request_id(number, kept=True)}, _line("a-1")]
+        for number in numbers
+    ]
+
+
+def _traced(lines: list[list[dict[str, Any]]], *which: int) -> list[dict[str, Any]]:
+    return [
+        {"service": "a.apps", "tags": {"guid:x-request-id": lines[index][0]["request_id"]}}
+        for index in which
+    ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "traced", "wrong"),
+    [
+        ((0, 4999, 5000, 9999), (0, 1), ""),
+        ((0, 4999, 5000, 9999), (0,), "not 50% of the requests were traced of a.read (1)"),
+        ((0, 4999, 5000, 9999), (0, 1, 2), "a.read (1)"),
+        ((7000, 8000), (), ""),
+    ],
+)
+def test_the_number_of_a_request_decides(
+    numbers: tuple[int, ...], traced: tuple[int, ...], wrong: str
+) -> None:
+    lines = _requests(*numbers)
+    recorded = Recorded(lines, _traced(lines, *traced))
+    told = decided(["a.read"] * len(lines), 0.5)([Reply(status=200)] * len(lines), recorded)
+    assert (told is None) if not wrong else (told is not None and wrong in told)
+
+
+def test_a_request_must_take_the_route_that_is_asked_for() -> None:
+    lines = _requests(0)
+    recorded = Recorded(lines, _traced(lines, 0))
+    other = decided(["a.write"], 0.5)([Reply(status=200)], recorded)
+    assert other == "a request to a.write took the route a.read"
+    silent = decided(["a.read"], 0.5)([Reply(status=200)], Recorded([[]], []))
+    assert silent is not None
+    assert "is in no log" in silent
+    assert number_of(lines[0][0]["request_id"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("gateway", "service", "public", "wrong"),
+    [
+        ({"tenant_id": "t"}, {"tenant_id": "t"}, False, ""),
+        ({"tenant_id": "u"}, {"tenant_id": "t"}, False, "tenant_id u, must be t"),
+        ({"tenant_id": "t"}, {}, False, "tenant_id None, must be t"),
+        ({"tenant_id": "t", "ai_model": "m"}, {"tenant_id": "t"}, False, "has ai_model"),
+        ({}, {"tenant_id": "t"}, True, ""),
+        ({"tenant_id": "t"}, {"tenant_id": "t"}, True, "has tenant_id, of no header"),
+        ({"tenant_id": "t"}, None, False, "spans came of"),
+        (None, {"tenant_id": "t"}, False, "spans came of"),
+    ],
+)
+def test_tags_of_clients_requests(
+    gateway: dict[str, str] | None, service: dict[str, str] | None, public: bool, wrong: str
+) -> None:
+    lines = _requests(0)
+    of = {"guid:x-request-id": lines[0][0]["request_id"]}
+    spans = [
+        {"service": f"{name}.apps", "tags": {**of, **tags}}
+        for name, tags in (("istio-ingressgateway", gateway), ("a", service))
+        if tags is not None
+    ]
+    wanted = Wanted("a", {"tenant_id": "t"}, frozenset({"ai_model"}), public)
+    told = tagged_from_outside([wanted])([Reply(status=200)], Recorded(lines, spans))
+    assert (told is None) if not wrong else (told is not None and wrong in told)
+
+
+def test_every_route_of_the_gateway_is_asked(facts: Facts) -> None:
+    found = [route.name for route in gateway_routes(facts)]
+    patched = [
+        name for route in at_edge(facts.catalogue, facts.settings.traffic) for name in route.names
+    ]
+    assert sorted(found) == sorted(patched)
+    shares = groups(facts)
+    assert {name: len(routes) > 10 for name, routes in shares.items()} == {
+        "default": True, "ai": True, "websocket": True,
+    }  # fmt: skip
+    assert sum(len(routes) for routes in shares.values()) == len(found)
+
+
 @pytest.mark.parametrize(("number", "kept", "digit"), [(0, False, "4"), (9999, True, "9")])
 def test_request_ids_say_what_was_decided(number: int, kept: bool, digit: str) -> None:
     made = request_id(number, kept=kept)
@@ -134,3 +238,68 @@ def test_what_is_pushed_is_told_as_such_whatever_it_is() -> None:
     assert (right.passed, right.came, right.sent) == (True, PUSHED, 0)
     wrong = inspected(Contract("a.b", "s", "d", (), pushed=lambda _: "no tenant"), data_plane)
     assert (wrong.passed, wrong.problems) == (False, ("no tenant",))
+
+
+KNOWN = frozenset(WHEREVER | {"server_name", "peer"})
+ONE: dict[str, Any] = {
+    **dict.fromkeys(WHEREVER, "x"), "log": "access", "proxy": "a-1", "code": 200, "flags": "-",
+    "request_id": "00000000-0000-4000-a000-000000000000", "server_name": "b.c",
+}  # fmt: skip
+DECIDED = {**ONE, "proxy": "b-1", "request_id": "00000000-0000-9000-a000-000000000000"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([ONE, DECIDED], ""),
+        ([ONE, DECIDED, {**ONE, "log": "audit"}], ""),
+        ([ONE], "b logged 0 lines"),
+        ([ONE, ONE, DECIDED], "a logged 2 lines"),
+        ([ONE, DECIDED, {**ONE, "proxy": "c-1"}], "was logged by a-1, b-1, c-1"),
+        ([ONE, {**DECIDED, "code": 500}], "b-1: code is 500, must be 200"),
+        ([ONE, {**DECIDED, "server_name": "b.d"}], "server_name is b.d, must end with .c"),
+        ([ONE, {**DECIDED, "peer": "p"}], "peer is p, must be None"),
+        ([ONE, {**DECIDED, "trace_id": "y"}], "different traces"),
+        ([ONE, {**DECIDED, "request_id": "1" + DECIDED["request_id"][1:]}], "different traces"),
+        ([{key: ONE[key] for key in ONE if key != "route"}, DECIDED], "lacks route"),
+        ([{**ONE, "peer": ""}, DECIDED], "has peer without a value"),
+        ([{**ONE, "token": "x"}, DECIDED], "has token as well"),
+    ],
+)
+def test_lines_of_the_access_log(lines: list[dict[str, Any]], wrong: str) -> None:
+    wanted = [
+        LineOf(proxy, {"code": 200, "peer": None}, {"server_name": ".c"}) for proxy in ("a", "b")
+    ]
+    told = logged_as([wanted], KNOWN)([Reply(status=200)], Recorded([lines], []))
+    assert (told is None) if not wrong else (told is not None and wrong in told)
+
+
+GATEWAYS = _line("istio-ingressgateway-1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([GATEWAYS, _line("a-1")], ""),
+        ([GATEWAYS], "logged by istio-ingressgateway-1 only"),
+        ([_line("a-1")], "logged by a-1 only"),
+        ([], "logged by nobody only"),
+        ([GATEWAYS, {**_line("a-1"), "path": "/x?secret"}], "a-1 logged secret"),
+    ],
+)
+def test_no_secret_is_logged(lines: list[dict[str, Any]], wrong: str) -> None:
+    told_of = without(["secret"], ["a"])([Reply(status=200)], Recorded([lines], []))
+    assert (told_of is None) if not wrong else (told_of is not None and wrong in told_of)
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([{**GATEWAYS, "m": "1"}, {**_line("a-1"), "m": "1"}], ""),
+        ([{**GATEWAYS, "m": "1"}, _line("a-1")], "a-1 logged m None, must be 1"),
+        ([{**_line("a-1"), "m": "1"}], "logged by a-1 only"),
+    ],
+)
+def test_fields_are_told_at_both_proxies(lines: list[dict[str, Any]], wrong: str) -> None:
+    said = told({"m": "1"}, ["a"])([Reply(status=200)], Recorded([lines], []))
+    assert (said is None) if not wrong else (said is not None and wrong in said)
