@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from lab.contracts import (
     access,
+    access_log,
+    audit,
     balancing,
     capacity,
     compression,
@@ -20,7 +22,6 @@ from lab.contracts import (
     metrics,
     mtls,
     newcomers,
-    observed,
     outages,
     paths,
     routing,
@@ -40,7 +41,7 @@ from lab.contracts.facts import Facts
 FAMILIES = (
     *(mtls, access, newcomers, tokens, tenants, user_agents, paths, tls, routing),
     *(edge, compression, connections, streams, stream_calls, listeners, traffic, balancing, egress),
-    *(observed, metrics, traces, spans, errors_alone, lost_proxy),
+    *(audit, access_log, metrics, traces, spans, errors_alone, lost_proxy),
     *(limits, capacity, outages, drills),
 )
 

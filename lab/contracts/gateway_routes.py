@@ -17,6 +17,7 @@ from components.route_names import (
     split_names,
     websocket_route_name,
 )
+from lab.contracts.addresses import from_administration
 from lab.contracts.contract import CLIENT, Call, Expect
 from lab.contracts.facts import TENANT, Facts, served
 from lab.exchange import Request
@@ -51,22 +52,22 @@ class GatewayRoute:
         """One request of a tenant's client."""
         names = facts.settings.authentication
         claims = {**dict(self.claims), names.tenant.claim: tenant}
-        if self.claims:
-            address = facts.settings.authorization.admin_addresses[0].split("/")[0]
-        source = ("x-forwarded-for", address)
+        administration = from_administration(facts) if self.claims else None
+        source = administration or ("x-forwarded-for", address)
         sent = self.request.with_headers(*facts.bearer(**claims), source, *headers)
         return Call(CLIENT, replace(sent, timeout=30.0), self.reached)
 
 
 def gateway_routes(facts: Facts) -> Iterator[GatewayRoute]:
-    """All of them, in the catalogue's order."""
+    """All that somebody can be served on, in the catalogue's order."""
     for one in facts.catalogue.services:
         split = facts.settings.traffic.get(one.name)
         for route in one.routes:
             for entry in entries(route):
                 name = api_route_name(one, route, entry.part)
                 found = _on_api(facts, one, route, entry)
-                yield from _of_cohorts(replace(found, name=name), split)
+                if not found.claims or from_administration(facts):
+                    yield from _of_cohorts(replace(found, name=name), split)
         for socket in one.websockets:
             name, upgrade = websocket_route_name(one, socket), facts.websocket(socket.path)
             yield from _of_cohorts(GatewayRoute(name, one, upgrade), split)

@@ -38,10 +38,11 @@ def safe(contracts: Sequence[Contract]) -> list[Contract]:
 
 def _few(contract: Contract) -> Contract:
     """The contract with the calls that only read, and so few of them that no flood limit minds,
-    taken evenly from all."""
+    taken evenly from all; with none where all answers would have to be judged together."""
     calls = [found for call in contract.calls if (found := _reading(call))]
     every = max(-(-len(calls) // _MOST_CALLS), 1)
-    return replace(contract, calls=tuple(calls[::every]))
+    few = tuple(calls[::every])
+    return replace(contract, calls=() if contract.judge and len(few) < len(contract.calls) else few)
 
 
 def _reading(call: Call) -> Call | None:

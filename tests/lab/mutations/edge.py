@@ -240,6 +240,7 @@ MUTATIONS = (
         "the gateway leaves it to a service to refuse methods",
         ("method.unserved",),
         _any_method_at_gateway,
+        apart_from=("access.gateway-anywhere",),
     ),
     Mutation(
         "method.one-forgotten",

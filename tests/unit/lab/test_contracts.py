@@ -233,7 +233,8 @@ def test_every_stack_has_contracts_of_which_some_are_safe(stack: str, tmp_path: 
 
 @pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
 def test_nothing_that_a_live_cluster_is_asked_could_write(stack: str, tmp_path: Path) -> None:
-    found = live.safe(list(every(_facts(stack, tmp_path))))
+    whole = {contract.id: contract for contract in every(_facts(stack, tmp_path))}
+    found = live.safe(list(whole.values()))
     assert found
     for contract in found:
         assert contract.calls, contract.id
@@ -246,7 +247,8 @@ def test_nothing_that_a_live_cluster_is_asked_could_write(stack: str, tmp_path: 
             # What the echo server alone would answer, no real service does.
             expect = call.expect
             assert (expect.served_by, expect.version, expect.path, expect.seen) == ("", "", "", ())
-        assert contract.judge is None, f"{contract.id}: judges calls of which some are left out"
+        # A judge of all answers misses none.
+        assert not contract.judge or contract.calls == whole[contract.id].calls
     # Each kind that is left is asked of the protected routes, too.
     (protected,) = (contract for contract in found if contract.id == "jwt.none")
     assert {call.request.kind for call in protected.calls} == {"http", "websocket"}

@@ -9,9 +9,9 @@ import pytest
 
 from lab.contracts import addresses, tenants
 from lab.contracts.all import contracts as every
+from lab.contracts.audit import Audited, audited, came
 from lab.contracts.contract import DENIED, REFUSED, Call, Contract, Expect, Recorded
 from lab.contracts.facts import Facts
-from lab.contracts.observed import Audited, audited, came
 from lab.contracts.paths import stayed_public
 from lab.contracts.preflights import answered_by_gateway
 from lab.contracts.reached import refused_at_gateway

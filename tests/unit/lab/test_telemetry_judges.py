@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from components.edge.routes import gateway_routes as at_edge
+from lab.contracts.access_log import WHEREVER, LineOf, logged_as, told, without
 from lab.contracts.contract import PUSHED, Contract, Recorded
 from lab.contracts.errors_alone import errors_alone
 from lab.contracts.facts import Facts
 from lab.contracts.gateway_routes import gateway_routes
 from lab.contracts.lost_proxy import failure_logged
 from lab.contracts.metrics import counted, differs, labelled, names_in, statistics, unmerged
-from lab.contracts.observed import WHEREVER, LineOf, logged_as, told, without
 from lab.contracts.runner import inspected
 from lab.contracts.spans import Wanted, mistagged, tagged_from_outside
 from lab.contracts.traces import decided, groups, number_of, request_id
