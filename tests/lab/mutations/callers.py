@@ -104,7 +104,7 @@ def _anything_for_gateway(objects: Objects) -> None:
     """Its own policies still refuse what no service declares."""
     for name in _EXPOSED:
         for rule in named(objects, "AuthorizationPolicy", f"{name}-gateway")["spec"]["rules"]:
-            del rule["to"]
+            rule["to"].append({"operation": {"paths": ["*"]}})
 
 
 def _any_method_for_gateway(objects: Objects) -> None:
