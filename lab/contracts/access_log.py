@@ -234,7 +234,7 @@ def _unanswered(facts: Facts) -> Iterator[tuple[Call, list[LineOf]]]:
     nobody = {"tenant_id": None, "user_id": None, "upstream_host": None, "upstream_ms": None}
     yield refused, [LineOf(GATEWAY, {**_of_call(refused, 403), **nobody, "flags": "-"})]
     asked = facts.api(f"{route.path}/1?delay=4s", *facts.bearer(), timeout=_GIVES_UP)
-    left = Call(CLIENT, asked, Expect((0,)), after=_ALONE)
+    left = Call(CLIENT, asked, Expect((0,), given_up=True), after=_ALONE)
     said = {**_of_call(left, 0), "flags": "DC"}
     yield left, [LineOf(GATEWAY, said), LineOf(one.name, said)]
 
