@@ -18,7 +18,8 @@ from lab.contracts.contract import (
     service,
 )
 from lab.contracts.facts import Facts
-from lab.contracts.limits import COUNTED, asked, of_one_tenant, shared
+from lab.contracts.floods import COUNTED, asked
+from lab.contracts.limits import of_one_tenant, shared
 from lab.exchange import Reply, Request
 from model.service import Service
 

@@ -14,7 +14,8 @@ from components.rate_limit_workload import redis_timeout
 from lab.contracts.arrangements import pods, scaled, stopped, until_known
 from lab.contracts.contract import CLIENT, Arrangement, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
-from lab.contracts.limits import COUNTED, asked, of_one_tenant, refilled, shared
+from lab.contracts.floods import COUNTED, asked, refilled
+from lab.contracts.limits import of_one_tenant, shared
 from lab.contracts.routing import rights
 from lab.contracts.ways_in import others
 from lab.data_plane import DataPlane

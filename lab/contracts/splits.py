@@ -13,6 +13,7 @@ from itertools import count
 from math import ceil, sqrt
 
 from lab.contracts.access import grpc, headers, http_port
+from lab.contracts.chance import DEVIATIONS, unlikely
 from lab.contracts.contract import (
     CLIENT,
     Call,
@@ -31,8 +32,6 @@ from model.settings import Cohort, Split
 from model.values import Method
 
 DOCUMENT = "traffic.md"
-_DEVIATIONS = 4.5
-"""Standard deviations that chance is allowed: once in 150,000 runs it is more."""
 _NOTICED = 3.0
 """Standard deviations that a share half as large must be beyond that: missed once in 700 runs."""
 _COPIES = 45
@@ -159,7 +158,7 @@ def _canary(facts: Facts, one: Service, split: Split, clients: Iterator[int]) ->
 def draws(weights: Iterable[int]) -> int:
     """How many requests it takes to notice that the smallest share is half of what it should be."""
     share = min((weight / 100 for weight in weights if 0 < weight < 100), default=0.5)
-    chance = _DEVIATIONS * sqrt(share * (1 - share))
+    chance = DEVIATIONS * sqrt(share * (1 - share))
     half = _NOTICED * sqrt(share / 2 * (1 - share / 2))
     return ceil(((chance + half) / (share / 2)) ** 2)
 
@@ -172,13 +171,8 @@ def divided(weights: Mapping[str, int], number: int) -> Judge:
         if found.total() != number or not number:
             return f"of {number} requests {found.total()} were answered by a service"
         for version, weight in weights.items():
-            share = weight / 100
-            allowed = _DEVIATIONS * sqrt(number * share * (1 - share))
-            if abs(found[version] - number * share) > allowed:
-                return (
-                    f"{version} has weight {weight} and answered {found[version]} of {number};"
-                    f" chance allows {number * share:.0f} ± {allowed:.0f}"
-                )
+            if wrong := unlikely(found[version], number, weight / 100):
+                return f"{version} has weight {weight} and answered {wrong}"
         if strange := sorted(found.keys() - weights.keys()):
             return f"versions without a weight answered: {', '.join(strange)}"
         return None

@@ -10,7 +10,7 @@ from lab.contracts.ways_in import others
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """The family `user-agent`."""
+    """The families `agent` and `user-agent`."""
     denied = facts.settings.authorization.denied_user_agents
     if not denied:
         return
@@ -41,4 +41,17 @@ def contracts(facts: Facts) -> Iterator[Contract]:
                 Expect((200,)),
             ),
         ),
+    )
+    yield Contract(
+        "agent.denied",
+        "Clients whose User-Agent contains a name in `authorization.deniedUserAgents`, in any case"
+        " and at any place, are refused.",
+        "security.md",
+        tuple(
+            Call(CLIENT, facts.api("/health", ("user-agent", text)), DENIED)
+            for name in denied
+            for text in (name, name.upper(), f"Mozilla/5.0 {name.title()}/1.7", f"x{name}x")
+        )
+        + (Call(CLIENT, facts.api("/health"), Expect((200,))),),
+        safe=True,
     )

@@ -6,20 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from lab.contracts import balancing
-from lab.contracts.balancing import (
-    evenly,
-    left_out,
-    once,
-    one_left,
-    repeated,
-    spared,
-    stayed,
-    sticky,
-    tried_at,
-)
+from lab.contracts import two_instances
+from lab.contracts.balancing import evenly, spared, stayed, sticky
 from lab.contracts.contract import Judge, Recorded
+from lab.contracts.outliers import left_out, one_left
 from lab.contracts.promises import declared
+from lab.contracts.retries import once, repeated, tried_at
 from lab.exchange import Reply
 from model.catalogue import catalogue
 
@@ -63,10 +55,10 @@ def test_replies_are_judged_together(judge: Judge, names: Sequence[str], wrong: 
         (40, "far", ""),
         (160, "near", ""),
         (30, "far", ""),
-        (100, "far", "100 of 200 requests stayed"),
-        (200, "far", "0 of 200 requests stayed"),
+        (100, "far", "zone: 100 of 200, must be 160"),
+        (200, "far", "zone: 0 of 200, must be 160"),
         (0, "far", "got no request"),
-        (40, "near", "40 of 200 requests stayed"),
+        (40, "near", "zone: 40 of 200, must be 160"),
     ],
 )
 def test_share_of_the_callers_zone(away: int, name: str, wrong: str) -> None:
@@ -96,20 +88,22 @@ def test_one_of_two_stays(
 def test_all_promises_are_tried_on_services_that_declare_them() -> None:
     found = {contract.id: contract for contract in declared()}
     for name in ("hash", "round-robin", "least-request", "locality"):
-        assert found[f"balance.{name}"].arrangement is balancing.two_instances
+        assert found[f"balance.{name}"].arrangement is two_instances.two_instances
     known = catalogue()
-    assert balancing.simply(known, "ROUND_ROBIN").load_balancing == "ROUND_ROBIN"
-    assert balancing.simply(known, "LEAST_REQUEST").load_balancing == "LEAST_REQUEST"
+    assert two_instances.simply(known, "ROUND_ROBIN").load_balancing == "ROUND_ROBIN"
+    assert two_instances.simply(known, "LEAST_REQUEST").load_balancing == "LEAST_REQUEST"
     # The one whose zone counts must be one pod, and not one of those that get a second.
-    callee = balancing.preferring(known)
-    caller = next(one for one in known.services if one.name == balancing.caller_of(known, callee))
+    callee = two_instances.preferring(known)
+    caller = next(
+        one for one in known.services if one.name == two_instances.caller_of(known, callee)
+    )
     assert not caller.subsets
     assert found["balance.locality"].calls[0].caller.name == caller.name
 
 
 def test_an_instance_fails_once_less_than_declared_before_it_fails_too_often() -> None:
     contract = next(one for one in declared() if one.id == "outlier.5xx")
-    declares = balancing.hashed(catalogue()).outliers.consecutive_5xx
+    declares = two_instances.hashed(catalogue()).outliers.consecutive_5xx
     assert declares
     rows, row = [], 0
     for call in sorted(contract.calls, key=lambda call: call.after):
@@ -150,7 +144,7 @@ def test_a_repeated_request_met_several_instances(
 
 def test_failures_before_a_retry_are_too_few_to_take_an_instance_out() -> None:
     contract = next(one for one in declared() if one.id == "retry.elsewhere")
-    service = balancing.hashed(catalogue())
+    service = two_instances.hashed(catalogue())
     assert service.retries
     assert service.outliers.consecutive_5xx
     assert 2 <= len(contract.calls) < service.outliers.consecutive_5xx
@@ -181,6 +175,6 @@ def test_a_repeated_write_is_seen_once(times: int, right: bool) -> None:
 
 
 def test_a_write_is_tried_with_a_service_that_repeats_writes() -> None:
-    one = balancing.writable(catalogue())
+    one = two_instances.writable(catalogue())
     assert one.retries
     assert not one.ai

@@ -9,7 +9,8 @@ from itertools import count
 
 import pytest
 
-from lab.contracts.limits import counted_down, refilled, refilled_but, shared
+from lab.contracts.floods import refilled, refilled_but
+from lab.contracts.limits import counted_down, shared
 from lab.exchange import Reply
 from model.settings import Allowance
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.contracts import addresses, tenants
+from lab.contracts import addresses, client_addresses
 from lab.contracts.all import contracts as every
 from lab.contracts.audit import Audited, audited, came
 from lab.contracts.contract import DENIED, REFUSED, Call, Contract, Expect, Recorded
@@ -15,7 +15,7 @@ from lab.contracts.facts import Facts
 from lab.contracts.paths import stayed_public
 from lab.contracts.preflights import answered_by_gateway
 from lab.contracts.reached import refused_at_gateway
-from lab.contracts.tenants import unlisted_roles
+from lab.contracts.roles import unlisted_roles
 from lab.exchange import Reply
 from lab.tokens import Issuers
 from model import stack_file
@@ -81,7 +81,7 @@ def test_an_address_of_a_block_is_in_it() -> None:
 @pytest.mark.parametrize("trusted", [0, 1, 2])
 def test_a_forged_address_is_tried_on_every_host(dev: Facts, trusted: int) -> None:
     lists = {"admin_addresses": (SINGLE,), "denied_addresses": ("203.0.113.0/24",)}
-    made = {one.id: one for one in tenants.contracts(_changed(dev, trusted, **lists))}
+    made = {one.id: one for one in client_addresses.contracts(_changed(dev, trusted, **lists))}
     calls = made["address.forged"].calls
     assert set(dev.settings.public_hosts) == {call.request.authority for call in calls}
     assert any(call.request.address == "gateway:80" for call in calls)
