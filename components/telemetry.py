@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.component import ComponentArgs, MeshComponent
-from components.gateway_workload import GATEWAY_SELECTOR
+from components.gateway_workload import GATEWAY, GATEWAY_SELECTOR
 from components.istio.selector import WorkloadSelector
 from components.istio.telemetry import (
     AccessLogging,
@@ -99,7 +99,7 @@ def _objects(args: TelemetryArgs) -> Iterator[Manifest]:
     )
     if overrides := _gateway_metric_tags(args):
         yield _telemetry(
-            "istio-ingressgateway",
+            GATEWAY,
             args.namespaces.mesh,
             GATEWAY_SELECTOR,
             TelemetrySpec(metrics=[_metrics(overrides)]),

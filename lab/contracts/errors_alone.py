@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from components.gateway_workload import GATEWAY
 from components.telemetry import DEFAULT, ERRORS
 from lab.contracts.arrangements import patched, until_in_force
 from lab.contracts.contract import CLIENT, Bounded, Call, Contract, Expect, Recorded, Watch
@@ -15,7 +16,6 @@ from lab.errors import LabError
 from lab.exchange import Reply, Request
 from mesh import parts
 
-_GATEWAY = "istio-ingressgateway"
 _LATE = 3.0
 _GIVES_UP = 0.7
 """Seconds after which a client leaves; the answer takes longer."""
@@ -61,7 +61,7 @@ def _tried(facts: Facts) -> Iterator[tuple[Call, str]]:
     yield Call(CLIENT, facts.websocket(socket, *bearer), Expect((101,))), streaming
     yield Call(CLIENT, facts.api(f"{path}/1?codes=404", *bearer), Expect((404,))), one
     yield Call(CLIENT, facts.api(f"{path}/1?codes=500", *bearer), Expect((500,))), one
-    yield Call(CLIENT, facts.api(f"{path}/1"), Expect((403,))), _GATEWAY
+    yield Call(CLIENT, facts.api(f"{path}/1"), Expect((403,))), GATEWAY
     late: Request = facts.api(f"{path}/1?delay=2s", *bearer, timeout=_GIVES_UP)
     yield Call(CLIENT, late, Expect((0,), given_up=True)), one
     # The echo server has no such method, and says so with a gRPC status under HTTP status 200.
@@ -90,7 +90,7 @@ def errors_alone(wanted: Sequence[str]) -> Watch:
             told = sorted(line["proxy"] for line in lines if line["log"] == "access")
             if not name and told:
                 return f"what was answered with {reply} is in the log of {', '.join(told)}"
-            for part in {_GATEWAY, name} if name else ():
+            for part in {GATEWAY, name} if name else ():
                 if not any(proxy.startswith(part) for proxy in told):
                     return f"what was answered with {reply} is not in the log of {part}"
         return None
@@ -133,7 +133,7 @@ def _logging(data_plane: DataPlane) -> Sequence[Mapping[str, Any]]:
 def _until_filtered(data_plane: DataPlane, filtered: bool) -> None:
     expression = ERRORS.split(" || ")[1]
     said = "errors alone" if filtered else "every request"
-    for app in (_GATEWAY, *(one.name for one in data_plane.catalogue.services)):
+    for app in (GATEWAY, *(one.name for one in data_plane.catalogue.services)):
         with suppress(LabError):  # a proxy that never gets there is for the calls to tell
             until_in_force(
                 data_plane,

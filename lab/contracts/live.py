@@ -15,13 +15,13 @@ from pathlib import Path
 
 import httpx
 
+from components.gateway_workload import GATEWAY
 from lab.client import perform
 from lab.contracts.contract import Call, Contract
 from lab.contracts.runner import Outcome, judged, sent
 from lab.errors import LabError
 from lab.exchange import Reply, Request
 
-_SERVICE = "istio-ingressgateway"
 _REACHED_SECONDS = 10.0
 _MOST_CALLS = 50
 _AGENT = "voicemesh-verify"
@@ -126,7 +126,7 @@ def public_address(context: str, namespace: str) -> str:
             known = ", ".join(sorted(found.contexts)) if found else ""
             raise LabError(f"no context {context!r} in the kubeconfig; it has {known or 'none'}")
         client = Client(found.get(context))
-        service = client.get(Service, _SERVICE, namespace=namespace)
+        service = client.get(Service, GATEWAY, namespace=namespace)
     except ConfigError as error:
         raise LabError(f"context {context}: {error}") from None
     except ApiError as error:
@@ -138,7 +138,7 @@ def public_address(context: str, namespace: str) -> str:
         if address := entry.hostname or entry.ip:
             return address
     raise LabError(
-        f"context {context}: Service {namespace}/{_SERVICE} has no public address yet; give one"
+        f"context {context}: Service {namespace}/{GATEWAY} has no public address yet; give one"
         " by --address"
     )
 

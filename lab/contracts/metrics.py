@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from components.gateway_workload import GATEWAY, GATEWAY_LABELS
 from components.request_fields import MODEL_HEADER, TOKENS_HEADER
 from lab import proxy_admin, pushed
 from lab.contracts.contract import CLIENT, PLAIN, Call, Contract, Expect, Inspection
@@ -18,8 +19,7 @@ from model.service import Service
 
 DOCUMENT = "telemetry.md"
 _MERGED = 15020
-_GATEWAY = "istio-ingressgateway"
-_GATEWAY_LABELS = {"app": _GATEWAY, "istio": "ingressgateway"}
+
 _OK = Expect((200,))
 _APPLICATION = "istio_echo_"
 """How the echo server's own metrics begin."""
@@ -128,7 +128,7 @@ def _gateway_tenant(facts: Facts, data_plane: DataPlane) -> str | None:
     if chosen.user:
         who["user_id"] = _of_token(names.user.claim)
     found = pushed.listeners(
-        data_plane, "router", facts.settings.namespaces.mesh, _GATEWAY_LABELS
+        data_plane, "router", facts.settings.namespaces.mesh, GATEWAY_LABELS
     )  # fmt: skip
     labels = [labelled(config) for config in pushed.stats(found, "OUTBOUND")]
     return differs("the gateway", labels, {"requests_total": who})
@@ -173,7 +173,7 @@ def _of_token(claim: str) -> str:
 
 def _dropped(facts: Facts, data_plane: DataPlane) -> str | None:
     """What the proxies were started with: half an hour is too long to wait for."""
-    for app in (*facts.catalogue.names, _GATEWAY):
+    for app in (*facts.catalogue.names, GATEWAY):
         for answer in proxy_admin.answers(data_plane, app, "/config_dump?mask=bootstrap"):
             for part in json.loads(answer)["configs"]:
                 told = part.get("bootstrap", {}).get("stats_eviction_interval")
@@ -190,8 +190,8 @@ def _scraped(facts: Facts) -> Contract:
     names = [one.name for one in facts.catalogue.services if any(p.metrics for p in one.ports)]
 
     def judge(replies: Sequence[Reply]) -> str | None:
-        for name, reply in zip((*names, _GATEWAY), replies, strict=True):
-            if wrong := unmerged(reply.body, application=name != _GATEWAY):
+        for name, reply in zip((*names, GATEWAY), replies, strict=True):
+            if wrong := unmerged(reply.body, application=name != GATEWAY):
                 return f"{name}: {wrong}"
         return None
 
@@ -200,7 +200,7 @@ def _scraped(facts: Facts) -> Contract:
         "Port 15020 of each proxy gives its metrics and its application's at one address, in clear"
         " text.",
         DOCUMENT,
-        tuple(Call(PLAIN, _scrape(f"pod:{name}"), _OK) for name in (*names, _GATEWAY)),
+        tuple(Call(PLAIN, _scrape(f"pod:{name}"), _OK) for name in (*names, GATEWAY)),
         judge=judge,
     )
 
