@@ -41,7 +41,7 @@ from lab import images, network
 from lab.names import HostsFiles
 from lab.node.init import HOSTS
 from lab.pod import Pod, PodHost
-from lab.service_proxy import ServiceProxy
+from lab.service_proxy import ServiceProxy, unpublished
 
 Object = Mapping[str, Any]
 
@@ -138,6 +138,22 @@ class Kubelet:
             self._services = dict(known)
             self._names.update(self._services.values(), self._slices.values())
             self._proxy.update(self._services.values(), self._slices.values())
+        for service, address in unpublished(known.values()):
+            self._publish(service["metadata"], address)
+
+    def _publish(self, metadata: Object, address: str) -> None:
+        """Say where a load balancer is: clients, Helm and the Pulumi engine wait for it."""
+        try:
+            self._client.patch(
+                Service.Status,
+                metadata["name"],
+                {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}},
+                namespace=metadata["namespace"],
+                patch_type=PatchType.MERGE,
+            )
+        except ApiError as error:
+            if error.status.code != 404:
+                raise
 
     def _slices_changed(self, known: dict[str, Object]) -> None:
         with self._network_lock:

@@ -1,5 +1,8 @@
 """The node's part of Services: cluster IPs become ready endpoints, by nftables as kube-proxy does.
 
+The load balancer in front of the node is these same rules, so a Service of that type has its
+cluster IP for a public address.
+
 Packets of pods with a sidecar never get here, for their proxy picks the endpoint itself; plain
 clients, proxies on their way to istiod, and istiod on its way to a JWKS server do.
 """
@@ -65,6 +68,16 @@ def table(
             backends = sorted(set(_backends(pieces, port.get("name"))))
             found[Frontend(address, protocol, port["port"])] = tuple(backends)
     return found
+
+
+def unpublished(services: Iterable[Object]) -> Iterator[tuple[Object, str]]:
+    """Services that want a load balancer and have no public address yet, each with what it gets."""
+    for service in services:
+        balanced = service["spec"].get("type") == "LoadBalancer"
+        address = service["spec"].get("clusterIP")
+        published = service.get("status", {}).get("loadBalancer", {}).get("ingress")
+        if balanced and address and not published:
+            yield service, address
 
 
 def _backends(slices: Iterable[Object], port_name: str | None) -> Iterator[Backend]:

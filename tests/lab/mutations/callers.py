@@ -193,7 +193,10 @@ MUTATIONS = (
     Mutation(
         "access.any-over-grpc",
         "everybody may call a service's gRPC port",
-        ("access.knowledge-service", "access.strangers.knowledge-service"),
+        (
+            *("access.knowledge-service", "access.strangers.knowledge-service"),
+            "access.gateway.knowledge-service",
+        ),
         _any_over_grpc,
     ),
     Mutation(
@@ -205,7 +208,7 @@ MUTATIONS = (
     Mutation(
         "access.caller-removed",
         "a caller of identity-service is forgotten",
-        ("access.identity-service", "trace.tags"),
+        ("access.identity-service", "tenant.made-up-inside", "role.inside", "trace.tags"),
         _caller_removed,
     ),
     Mutation(

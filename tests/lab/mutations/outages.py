@@ -172,7 +172,7 @@ MUTATIONS = (
         "a filter left from debugging takes the policies away from a service",
         (
             *("drill.istiod.back", "access.notification-service"),
-            "access.strangers.notification-service",
+            *("access.strangers.notification-service", "access.gateway.notification-service"),
         ),
         _no_policies,
     ),
