@@ -181,8 +181,13 @@ MUTATIONS = (
         "access.any-of-namespace",
         "callers are allowed by namespace in the place of their accounts",
         (
-            *("access.strangers.*", "access.conversation-service", "access.knowledge-service"),
-            *("access.ai-orchestrator", "access.model-router", "access.agent-engine"),
+            *("access.strangers.*", "access.identity-service", "access.conversation-service"),
+            *(
+                "access.knowledge-service",
+                "access.ai-orchestrator",
+                "access.model-router",
+                "access.agent-engine",
+            ),
             *("access.rag-engine", "access.retrieval-service", "access.model-adapter"),
             *("access.voice-engine", "access.multimodal-engine", "access.indexing-service"),
             *("access.vector-store-adapter", "access.analytics-service"),

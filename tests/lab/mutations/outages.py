@@ -199,6 +199,7 @@ MUTATIONS = (
         "a canary has more than half of all requests, which fail when its only pod is killed",
         ("drill.subset", "canary.identity-service*"),
         _canary(60),
+        may_fail=("cohort.identity-service.others",),
     ),
     Mutation(
         "drill.no-canary",

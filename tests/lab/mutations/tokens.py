@@ -237,7 +237,7 @@ MUTATIONS = (
         "a route that needs a token is made public",
         (
             *("jwt.none", "jwt.no-subject", "jwt.past-gateway", "jwt.preflight"),
-            *("path.no-token", "cors.refusals"),
+            *("path.no-token", "cors.refusals", "body.unknown"),
             *("tenant.spoofed-without-token", "tenant.no-claim"),
         ),
         _route_made_public,

@@ -183,8 +183,15 @@ MUTATIONS = (
         "route.wrong-port",
         "a service's routes name a port that it does not have",
         (
-            *("route.rag-engine", "tenant.claims", "path.normalised", "body.limit"),
-            *("outage.open.*", "limit.headers"),
+            *(
+                "route.rag-engine",
+                "tenant.claims",
+                "tenant.list",
+                "path.normalised",
+                "method.every",
+            ),
+            *("body.limit", "retry.ai", "outage.open.*", "limit.headers", "log.fields", "log.ai"),
+            *("trace.share.ai", "trace.tags-of-ai"),
         ),
         _wrong_port,
     ),
@@ -197,7 +204,10 @@ MUTATIONS = (
     Mutation(
         "route.grpc-misspelt",
         "the name of a gRPC service is misspelt in its route",
-        ("route.grpc", "tenant.claims-grpc"),
+        (
+            *("route.grpc", "tenant.claims-grpc", "cohort.conversation-service"),
+            *("trace.share.websocket", "trace.whole", "limit.headers.upgrades"),
+        ),
         _misspelt,
     ),
     Mutation(
