@@ -269,7 +269,10 @@ MUTATIONS = (
     Mutation(
         "tls.no-redirect",
         "plain HTTP is not redirected",
-        ("tls.redirect", "header.security", "header.hsts"),
+        (
+            *("tls.redirect", "header.security", "header.hsts"),
+            *("address.denied", "address.forged"),
+        ),
         _no_redirect,
     ),
     Mutation(

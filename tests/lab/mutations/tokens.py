@@ -249,7 +249,9 @@ MUTATIONS = (
             *("jwt.expired", "jwt.not-yet-valid", "jwt.wrong-key", "jwt.other-issuers-key"),
             *("jwt.unlisted-issuer*", "jwt.unsigned*", "jwt.changed", "jwt.no-token-at-all"),
             *("jwt.unknown-key", "jwt.symmetric"),
-            *("tenant.claims", "route.ai-orchestrator", "path.normalised", "compression.streams"),
+            *("tenant.claims", "tenant.list", "route.ai-orchestrator", "path.normalised"),
+            *("compression.streams", "cors.requests", "log.fields", "log.ai", "trace.share.ai"),
+            "trace.tags-of-ai",
         ),
         _not_verified,
     ),
@@ -312,6 +314,7 @@ MUTATIONS = (
         "the gateway's policy for preflights lacks a path",
         ("jwt.preflight", "cors.refused"),
         _preflight_forgotten,
+        apart_from=("cors.first",),  # which answers preflights before the policy is asked
     ),
     Mutation(
         "cors.forwarded",
@@ -328,7 +331,7 @@ MUTATIONS = (
     Mutation(
         "cors.first",
         "CORS comes before tokens and policies",
-        ("cors.refusals",),
+        ("cors.refusals", "flood.answer"),
         _cors_first,
     ),
     Mutation(
