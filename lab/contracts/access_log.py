@@ -290,7 +290,8 @@ def _proxies(lines: Sequence[Line]) -> str:
 
 def _addressed() -> Watch:
     def watch(_: Sequence[Reply], recorded: Recorded) -> str | None:
-        for lines, wanted in zip(recorded.lines, (_PUBLIC, _PRIVATE), strict=True):
+        for all_lines, wanted in zip(recorded.lines, (_PUBLIC, _PRIVATE), strict=True):
+            lines = [line for line in all_lines if line["log"] == "access"]
             if len(lines) < 2:
                 return f"logged by {sorted(line['proxy'] for line in lines)} only"
             for line in lines:

@@ -257,7 +257,7 @@ MUTATIONS = (
     Mutation(
         "tls.not-newest",
         "the WebSocket host does not speak TLS 1.3",
-        ("tls.versions",),
+        ("tls.versions", "log.fields"),
         _no_newest_tls,
     ),
     Mutation(

@@ -300,7 +300,7 @@ MUTATIONS = (
     Mutation(
         "jwt.public-forgotten",
         "a public path is missing from the gateway's policy",
-        ("jwt.public", "route.ai-orchestrator", "tenant.spoofed-without-token"),
+        ("jwt.public", "route.ai-orchestrator", "tenant.spoofed-without-token", "trace.tags-of-ai"),
         _public_forgotten,
     ),
     Mutation(
