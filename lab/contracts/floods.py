@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -185,12 +186,19 @@ def beyond_limit(reply: Reply) -> bool:
     return reply.status == 429 or reply.grpc_status == EXHAUSTED
 
 
-def lasted(replies: Sequence[Reply]) -> float:
-    """Whole seconds between the first and the last answer, by the gateway's own clock."""
-    dates = [
-        parsedate_to_datetime(date).timestamp() for one in replies if (date := one.header("date"))
-    ]
-    return max(dates) - min(dates) if dates else 0.0
+def by_second(replies: Sequence[Reply]) -> Counter[int]:
+    """How many of the answers fell in each second of the gateway's own clock."""
+    return Counter(
+        int(parsedate_to_datetime(date).timestamp())
+        for one in replies
+        if (date := one.header("date"))
+    )
+
+
+def lasted(replies: Sequence[Reply]) -> int:
+    """Whole seconds between the first and the last answer."""
+    seconds = by_second(replies)
+    return max(seconds) - min(seconds) if seconds else 0
 
 
 def _told(allowance: Allowance) -> Judge:

@@ -8,7 +8,7 @@ from functools import partial
 
 from lab.contracts.contract import CLIENT, Call, Contract, Expect, Judge
 from lab.contracts.facts import Facts
-from lab.contracts.floods import COUNTED, EXHAUSTED, at_gateway, beyond_limit, lasted
+from lab.contracts.floods import COUNTED, EXHAUSTED, at_gateway, beyond_limit, by_second, lasted
 from lab.contracts.routing import rights
 from lab.contracts.splits import marks
 from lab.contracts.ways_in import WayIn, others
@@ -164,17 +164,19 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
 def shared(allowed: int, of: slice) -> Judge:
     """As many as the allowance, and not more, in each second of the clock that they fell in.
 
-    Of the first and the last second nobody knows how much was left.
+    Of the first and the last second nobody knows how much was left, and in a second in which a busy
+    machine sent fewer requests than are allowed no more can pass.
     """
 
     def judge(replies: Sequence[Reply]) -> str | None:
         passed = [reply for reply in replies[of] if not beyond_limit(reply)]
         refused = [reply for reply in replies[of] if beyond_limit(reply)]
         # The clock's seconds that the requests fell in; the first began before its answer.
-        seconds = int(lasted(replies[of])) + 2
+        seconds = lasted(replies[of]) + 2
         if not refused:
             return f"none of {len(replies[of])} requests in {seconds} s was refused"
-        if len(passed) < allowed * max(seconds - 3, 1):
+        could = sum(min(allowed, count) for count in by_second(replies[of]).values())
+        if len(passed) < max(could - 2 * allowed, allowed):
             return f"{len(passed)} passed in {seconds} s, {allowed} a second may"
         if len(passed) > allowed * seconds:
             return f"{len(passed)} passed in {seconds} s, {allowed} a second are allowed"

@@ -133,7 +133,7 @@ MUTATIONS = (
         "a service's proxies report no spans",
         (
             *("trace.whole", "trace.context", "trace.inside.conversation-service"),
-            *("trace.tags", "trace.tags-left-out"),
+            *("trace.tags", "trace.tags-left-out", "log.fields"),
         ),
         _spans_forgotten,
         apart_from=("trace.all-of-default",),

@@ -51,6 +51,17 @@ def test_a_shared_limit_holds_in_each_second(
     assert (found is None) if wrong is None else (wrong in (found or ""))
 
 
+def test_what_a_busy_machine_did_not_send_could_not_pass() -> None:
+    slowly = _limited(1, 50, 150, 1) + [_answered(2 + index / 30, 200) for index in range(600)]
+    assert shared(50, slice(None))(slowly) is None
+    fewer = [_answered(after, 200 if after % 1 < 0.1 else 429) for after in _steps(6, 150)]
+    assert "passed in" in (shared(50, slice(None))(fewer) or "")
+
+
+def _steps(seconds: int, each: int) -> list[float]:
+    return [index / each for index in range(seconds * each)]
+
+
 @pytest.mark.parametrize(
     ("allowed", "grpc", "right"),
     [(300, False, True), (300, True, True), (10**6, False, False), (400, True, False)],
