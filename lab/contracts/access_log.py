@@ -28,6 +28,7 @@ from lab.contracts.contract import (
 )
 from lab.contracts.facts import TENANT, USER, Facts
 from lab.contracts.gateway_routes import GatewayRoute, gateway_routes
+from lab.contracts.request_ids import undecided
 from lab.contracts.spans import pairs
 from lab.contracts.ways_in import sockets
 from lab.exchange import Reply, Request
@@ -325,16 +326,11 @@ def logged_as(wanted: Sequence[Sequence[LineOf]], known: frozenset[str]) -> Watc
                     return f"{mine[0]['proxy']}: {wrong} (answered with {reply})"
             if len(lines) != len(expected):
                 return f"what was answered with {reply} was logged by {_proxies(lines)}"
-            if len({(line["trace_id"], _undecided(line["request_id"])) for line in lines}) != 1:
+            if len({(line["trace_id"], undecided(line["request_id"])) for line in lines}) != 1:
                 return f"{_proxies(lines)} logged different traces or request ids"
         return None
 
     return watch
-
-
-def _undecided(request_id: str) -> str:
-    """A request id without the digit in which each proxy keeps what it decided about the trace."""
-    return request_id[:14] + request_id[15:]
 
 
 def _malformed(line: Line, known: frozenset[str]) -> str | None:
