@@ -153,11 +153,13 @@ def readiness(deployment: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) 
     """How many pods of a Deployment's newest version are ready, and how many should be.
 
     The pods themselves are asked, too: the Deployment's status is a moment behind them, and says
-    of pods that ended with their kubelet that they are ready.
+    of pods that ended with their kubelet that they are ready. Those of an older version may be among
+    the ready ones, so that as many are taken off.
     """
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    updated = min(status.get("updatedReplicas", 0), status.get("readyReplicas", 0))
+    updated = status.get("updatedReplicas", 0)
+    older = max(status.get("replicas", 0) - updated, 0)
     selected = deployment["spec"]["selector"]["matchLabels"].items()
     ready = sum(
         pod["metadata"]["namespace"] == deployment["metadata"]["namespace"]
@@ -165,7 +167,8 @@ def readiness(deployment: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) 
         and pod_ready(pod)
         for pod in pods
     )
-    return (min(updated, ready) if current else 0), wanted
+    newest = min(updated, status.get("readyReplicas", 0) - older, ready - older)
+    return (max(newest, 0) if current else 0), wanted
 
 
 def pod_ready(pod: Mapping[str, Any]) -> bool:

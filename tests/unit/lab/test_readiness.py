@@ -39,6 +39,10 @@ def pod(ready: str = "True", namespace: str = "apps", **metadata: Any) -> dict[s
         ({}, [pod(), {**pod(), "status": {}}], 1),
         ({"readyReplicas": 1}, [pod(), pod()], 1),
         ({"updatedReplicas": 0}, [pod(), pod()], 0),
+        # A new one has been made, and it is the old ones that are ready.
+        ({"replicas": 3, "updatedReplicas": 1}, [pod(), pod(), pod("False")], 0),
+        ({"replicas": 3, "updatedReplicas": 2, "readyReplicas": 3}, [pod(), pod(), pod()], 2),
+        ({"replicas": 3, "updatedReplicas": 2}, [pod(), pod(), pod("False")], 1),
         ({"observedGeneration": 1}, [pod(), pod()], 0),
     ],
 )
