@@ -327,7 +327,7 @@ MUTATIONS = (
     Mutation(
         "cohort.calls-forgotten",
         "a cohort's cookie is not looked at in gRPC calls of clients",
-        ("cohort.identity-service", "canary.identity-service.routes"),
+        ("cohort.identity-service", "canary.identity-service.routes", "trace.share.default"),
         _calls_forgotten,
     ),
     Mutation(
