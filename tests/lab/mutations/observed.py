@@ -115,6 +115,7 @@ MUTATIONS = (
         "a WebSocket is traced like all others' requests",
         ("trace.share.websocket",),
         without_routes("trace-sampling", "voice-engine.ws."),
+        may_fail=("request-id.returned",),
     ),
     Mutation(
         "trace.grpc-forgotten",
