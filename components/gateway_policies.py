@@ -27,6 +27,7 @@ from components.policy_rules import (
     policy_rule,
     request_principals,
     route_operations,
+    without_tenant,
 )
 
 _INTERNAL_PATHS = ("/metrics", "/debug", "/actuator", "/stats", "/config_dump")
@@ -132,13 +133,11 @@ def gateway_policies(args: AuthorizationArgs) -> Iterator[Manifest]:
         args,
         "gateway-require-tenant",
         "DENY",
-        [
-            policy_rule(
-                source=[Source(request_principals=["*"])],
-                to=[Operation(ports=tls_ports, not_paths=public_paths or None)],
-                when=[Condition(key=claim(args.authentication.tenant.claim), not_values=["*"])],
-            )
-        ],
+        without_tenant(
+            args,
+            Operation(ports=tls_ports, not_paths=public_paths or None),
+            source=[Source(request_principals=["*"])],
+        ),
     )
     yield _gateway(
         args,

@@ -25,6 +25,7 @@ from model.settings import Authentication, Authorization, Namespaces
 from model.values import Method
 
 Action = Literal["ALLOW", "DENY", "AUDIT"]
+_PADDED = (" *", "* ", "\t*", "*\t")
 
 
 class AuthorizationArgs(ComponentArgs):
@@ -101,6 +102,22 @@ def request_principals(args: AuthorizationArgs) -> list[str]:
 def claim(name: str) -> str:
     """A claim of the verified token as the key of a condition."""
     return f"request.auth.claims[{name}]"
+
+
+def without_tenant(
+    args: AuthorizationArgs, operation: Operation, *, source: list[Source] | None = None
+) -> list[Rule]:
+    """Rules about requests whose token, if it is from `source`, names no tenant.
+
+    Nor is a name with blanks around it one: HTTP drops the blanks around a header's value, so that
+    services would take " acme" for "acme".
+    Source: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
+    """
+    key = claim(args.authentication.tenant.claim)
+    return [
+        policy_rule(source=source, to=[operation], when=[Condition(key=key, not_values=["*"])]),
+        policy_rule(to=[operation], when=[Condition(key=key, values=list(_PADDED))]),
+    ]
 
 
 def policy_rule(

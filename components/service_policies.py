@@ -24,6 +24,7 @@ from components.policy_rules import (
     principal,
     request_principals,
     route_operations,
+    without_tenant,
 )
 from model.service import Service
 
@@ -62,12 +63,7 @@ def service_policies(args: AuthorizationArgs, service: Service) -> Iterator[Mani
             service,
             "tenant",
             "DENY",
-            [
-                policy_rule(
-                    to=[Operation(ports=ports)],
-                    when=[Condition(key=claim(args.authentication.tenant.claim), not_values=["*"])],
-                )
-            ],
+            without_tenant(args, Operation(ports=ports)),
         )
     if audited := [route for route in service.routes if route.audit]:
         yield _service(

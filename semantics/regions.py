@@ -8,7 +8,7 @@ small grid, and each policy rule is a union of boxes in it. So two revisions are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,12 +120,9 @@ def space_of(
     guards = tuple(guards)
     always = (PEER, PORT, TOKEN) if only is None else only
     by_dimension: dict[Dimension, list[Condition]] = {dimension: [] for dimension in always}
-    for guard in guards:
-        for policy in (*guard.http_policies, *guard.tcp_policies):
-            for rule in policy.rules:
-                for condition in rule.conditions():
-                    if only is None or condition.dimension in only:
-                        by_dimension.setdefault(condition.dimension, []).append(condition)
+    for condition in _read_by(guards):
+        if only is None or condition.dimension in only:
+            by_dimension.setdefault(condition.dimension, []).append(condition)
     axes = [
         _axis(dimension, conditions, guards, identities, (extra or {}).get(dimension, ()))
         for dimension, conditions in sorted(
@@ -138,6 +135,13 @@ def space_of(
         complete=fitted == axes,
         _index={axis.dimension: index for index, axis in enumerate(fitted)},
     )
+
+
+def _read_by(guards: Iterable[Guard]) -> Iterator[Condition]:
+    for guard in guards:
+        for policy in (*guard.http_policies, *guard.tcp_policies):
+            for rule in policy.rules:
+                yield from rule.conditions()
 
 
 def _axis(
@@ -166,11 +170,12 @@ def _axis(
         values = list(dict.fromkeys(normalize(value, how) for value in values))
     values += [value for value in extra if value not in values]
     distinct = {(id(c.tests), c.negated): c for c in conditions}
+    headers = {c.dimension.name for c in _read_by(guards) if c.dimension.kind == "header"}
     classes: dict[Any, list[Any]] = {}
     for value in values:
         signature = (
             tuple(c.holds(value) for c in distinct.values()),
-            _treatment(dimension, value, guards),
+            _treatment(dimension, value, guards, headers),
         )
         classes.setdefault(signature, []).append(value)
     return Axis(dimension, tuple(tuple(each) for each in classes.values()))
@@ -196,18 +201,32 @@ def _in_every_place(token: Token | None, guards: Sequence[Guard]) -> Iterator[To
             yield replace(token, header=place)
 
 
-def _treatment(dimension: Dimension, value: Any, guards: Sequence[Guard]) -> Any:
-    """What tells values apart besides policies: mTLS modes, protocols, tokens, claim headers."""
+def _treatment(
+    dimension: Dimension, value: Any, guards: Sequence[Guard], headers: Collection[str]
+) -> Any:
+    """What tells values apart besides policies: mTLS modes, protocols, tokens, claim headers.
+
+    Of these only the `headers` that policies read: no verdict hangs on the others.
+    """
     if dimension == PEER:
         return value is None
     if dimension == PORT:
         return tuple((g.mtls.of(value), g.workload.ports.get(value, True)) for g in guards)
     if dimension == TOKEN:
-        return tuple(_seen(value, guard) for guard in guards)
+        return tuple(_told(_seen(value, guard), headers) for guard in guards)
     return None
 
 
-def _seen(token: Token | None, guard: Guard) -> Any:
+def _told(seen: _Seen, headers: Collection[str]) -> _Seen:
+    if seen is None:
+        return None
+    return seen[0], tuple(each for each in seen[1] if each[0] in headers)
+
+
+_Seen = tuple[bool, tuple[tuple[str, str], ...]] | None
+
+
+def _seen(token: Token | None, guard: Guard) -> _Seen:
     """What the policies of a guard see of a token: None refused, else (seen at all, headers)."""
     try:
         seen = authenticate(Request(token=token), guard.jwt_rules)

@@ -199,7 +199,10 @@ def tokens(conditions: Iterable[Condition], issuers: Iterable[str]) -> list[Toke
 def _claim_sets(claims: Mapping[tuple[str, ...], Sequence[Claim]]) -> Iterator[dict[str, Claim]]:
     """Every combination of named values, absence included; past MAX_TOKENS one claim at a time."""
     keys = list(claims)
-    options = [[None, *dict.fromkeys([*claims[key], OTHER_VALUE])] for key in keys]
+    options = [
+        [None, *dict.fromkeys(value for value in claims[key] if value != OTHER_VALUE), OTHER_VALUE]
+        for key in keys
+    ]
     size = 1
     for option in options:
         size *= len(option)
@@ -207,10 +210,10 @@ def _claim_sets(claims: Mapping[tuple[str, ...], Sequence[Claim]]) -> Iterator[d
     if size <= MAX_TOKENS:
         combinations = itertools.product(*options)
     else:
-        nothing = [None] * len(keys)
-        everything = [option[1] for option in options]
-        combinations = [nothing, everything]
-        for base in (nothing, everything):
+        # Where a policy refuses what it names, the token that gets through has what none names.
+        bases = [[option[place] for option in options] for place in (0, 1, -1)]
+        combinations = [*bases]
+        for base in bases:
             combinations += [
                 [*base[:i], value, *base[i + 1 :]]
                 for i, option in enumerate(options)

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from components.gateway_workload import GATEWAY
 from lab.contracts.access import grpc as grpc_call
@@ -21,11 +22,13 @@ from lab.contracts.contract import (
     service,
 )
 from lab.contracts.facts import TENANT, USER, Facts
+from lab.contracts.reached import refused_at_gateway
 from lab.contracts.ways_in import methods, others, sockets
 from lab.exchange import Reply, Request
 from model.service import Service
 
 DOCUMENT = "security.md"
+_PADDED = (f" {TENANT}", f"{TENANT} ", f"\t{TENANT}", f"{TENANT}\t", " ", "\t")
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -150,6 +153,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             for sent in ((), spoofed[:1])
         ),
     )
+    yield _padded(facts)
     lists = ([TENANT], [TENANT, "tenant-b"])
     yield Contract(
         "tenant.list",
@@ -185,6 +189,7 @@ def contracts(facts: Facts) -> Iterator[Contract]:
                 (spoofed, None),
                 (facts.bearer(**{names.tenant.claim: None}), None),
                 (facts.bearer(**{names.tenant.claim: ""}), None),
+                *((facts.bearer(**{names.tenant.claim: padded}), None) for padded in _PADDED),
                 ((*facts.bearer(), *spoofed), claims),
             )
             for call in _inside(facts, one, caller, sent, expect)
@@ -206,6 +211,26 @@ def contracts(facts: Facts) -> Iterator[Contract]:
             )
             for call in _inside(facts, one, caller, sent, seen)
         ),
+    )
+
+
+def _padded(facts: Facts) -> Contract:
+    """Tenants with blanks around their names, which a header loses on its way."""
+    claim = facts.settings.authentication.tenant.claim
+    asked = [
+        *((partial(facts.api, route.path), DENIED) for _, route in facts.readable()),
+        *((way.ask, way.denied) for way in others(facts)),
+    ]
+    return Contract(
+        "tenant.padded",
+        "A token of which the tenant begins or ends with a blank or a tab is one without a tenant.",
+        DOCUMENT,
+        tuple(
+            Call(CLIENT, ask(*facts.bearer(**{claim: padded})), expect)
+            for ask, expect in asked
+            for padded in _PADDED
+        ),
+        watch=refused_at_gateway,
     )
 
 

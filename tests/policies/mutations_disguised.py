@@ -281,7 +281,9 @@ def _by_claim(o: Objects, *, gateway: bool, role: bool) -> Object:
         "DENY",
         gateway=gateway,
         where=lambda p: any(
-            c["key"].startswith("request.auth.claims[") and ("*" not in c["notValues"]) == role
+            c["key"].startswith("request.auth.claims[")
+            and "notValues" in c
+            and ("*" not in c["notValues"]) == role
             for c in conditions(p)
         ),
     )

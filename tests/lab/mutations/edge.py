@@ -30,7 +30,8 @@ def _internal_path_opened(objects: Objects) -> None:
     paths.remove("/metrics")
     paths.remove("/metrics/*")
     for name in ("gateway-require-token", "gateway-require-tenant"):
-        operations(policy(objects, name))[0]["notPaths"] += ["/metrics", "/metrics/*"]
+        for each in operations(policy(objects, name)):
+            each["notPaths"] += ["/metrics", "/metrics/*"]
     operations(policy(objects, "gateway-public-ai-orchestrator"))[0]["paths"] += ["/metrics"]
 
 

@@ -25,7 +25,8 @@ def operation(of: Object, path: str) -> Object:
 def opened(objects: Objects, path: str, service: str) -> None:
     """Make a path of a service public, as if the catalogue had said so of its route."""
     for name in ("gateway-require-token", "gateway-require-tenant"):
-        operations(policy(objects, name))[0]["notPaths"] += [path, f"{path}/*"]
+        for each in operations(policy(objects, name)):
+            each["notPaths"] += [path, f"{path}/*"]
     public = policy(objects, "gateway-public-identity-service")
     opening = {**copy.deepcopy(operations(public)[0]), "paths": [path, f"{path}/*"]}
     public["spec"]["rules"].append({"to": [{"operation": opening}]})

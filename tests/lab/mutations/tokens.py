@@ -145,8 +145,23 @@ def _tenant_not_required(objects: Objects) -> Objects:
 
 
 def _tenant_not_required_of_calls(objects: Objects) -> None:
-    (rule,) = policy(objects, "gateway-require-tenant")["spec"]["rules"]
-    rule["to"][0]["operation"]["notHosts"] = ["grpc.*", "grpc.*:*"]
+    for rule in policy(objects, "gateway-require-tenant")["spec"]["rules"]:
+        rule["to"][0]["operation"]["notHosts"] = ["grpc.*", "grpc.*:*"]
+
+
+def _padded_taken(objects: Objects) -> None:
+    """As if only an empty claim were none."""
+    del policy(objects, "gateway-require-tenant")["spec"]["rules"][1]
+
+
+def _blank_first_taken(objects: Objects) -> None:
+    for value in (" *", "\t*"):
+        when = policy(objects, "gateway-require-tenant")["spec"]["rules"][1]["when"]
+        when[0]["values"].remove(value)
+
+
+def _padded_taken_inside(objects: Objects) -> None:
+    del policy(objects, "rag-engine-tenant")["spec"]["rules"][1]
 
 
 def _tenant_not_copied(objects: Objects) -> None:
@@ -238,7 +253,7 @@ MUTATIONS = (
         (
             *("jwt.none", "jwt.no-subject", "jwt.past-gateway", "jwt.preflight"),
             *("path.no-token", "cors.refusals", "body.unknown"),
-            *("tenant.spoofed-without-token", "tenant.no-claim"),
+            *("tenant.spoofed-without-token", "tenant.no-claim", "tenant.padded"),
         ),
         _route_made_public,
     ),
@@ -355,14 +370,32 @@ MUTATIONS = (
     Mutation(
         "tenant.not-required",
         "the gateway takes tokens without a tenant",
-        ("tenant.no-claim",),
+        ("tenant.no-claim", "tenant.padded"),
         _tenant_not_required,
     ),
     Mutation(
         "tenant.not-required-of-calls",
         "the gateway takes tokens without a tenant on the gRPC host",
-        ("tenant.no-claim",),
+        ("tenant.no-claim", "tenant.padded"),
         _tenant_not_required_of_calls,
+    ),
+    Mutation(
+        "tenant.padded",
+        "the gateway takes tenants with blanks around their names",
+        ("tenant.padded",),
+        _padded_taken,
+    ),
+    Mutation(
+        "tenant.blank-first",
+        "the gateway takes tenants with a blank before their names",
+        ("tenant.padded",),
+        _blank_first_taken,
+    ),
+    Mutation(
+        "tenant.padded-inside",
+        "a tenant-isolated service takes tenants with blanks around their names",
+        ("tenant.inside",),
+        _padded_taken_inside,
     ),
     Mutation(
         "tenant.not-copied",

@@ -226,6 +226,18 @@ def test_the_east_west_entry_asks_for_a_mesh_identity() -> None:
     assert at_gateway("/api/v1/users", port=15443, bearer=token()) == 403
 
 
+PADDED = (" t1", "t1 ", "\tt1", "t1\t", " ", "\t")
+
+
+@pytest.mark.parametrize("tenant", PADDED)
+def test_a_tenant_that_a_header_would_change_is_none(tenant: str) -> None:
+    api, ws = "api.voiceassistant.com", "ws.voiceassistant.com"
+    for host, path in ((api, "/api/v1/users"), (ws, "/ws/conversation")):
+        assert at_gateway(path, bearer=token(), host=host) == 200
+        assert at_gateway(path, bearer=token(tenant_id=tenant), host=host) == 403
+    assert at_gateway("/health", bearer=token(tenant_id=tenant)) == 200
+
+
 TENANT_ISOLATED = [service.name for service in CATALOGUE.services if service.tenant_isolated]
 
 
@@ -244,3 +256,5 @@ def test_tenant_isolated_services_refuse_requests_without_a_tenant(name: str) ->
     assert not ask(None)
     assert not ask(token(tenant_id=None))
     assert not ask(token(tenant_id=""))
+    for padded in PADDED:
+        assert not ask(token(tenant_id=padded))
