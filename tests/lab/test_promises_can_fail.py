@@ -35,12 +35,15 @@ def trials(request: pytest.FixtureRequest, mesh: DataPlane) -> Mapping[str, Tria
     together = batches(
         chosen, tried.contracts, tried.mesh.declared, 1 if alone else LARGEST, tried.costly
     )
-    report = request.config.pluginmanager.getplugin("terminalreporter")
+    plugins = request.config.pluginmanager
+    report, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
     done: list[Trial] = []
 
     def said(text: str) -> None:
-        report.write_line(f"\n{text}")
-        report.flush()
+        # What a fixture writes is kept back otherwise, and for two hours nothing would be seen.
+        with capture.global_and_fixture_disabled():
+            report.write_line(f"\n{text}")
+            report.flush()
         if RESULTS:
             # Each time: a run that is cut off leaves what it found.
             Path(RESULTS).write_text(as_json(done), encoding="utf-8")
@@ -56,7 +59,7 @@ def trials(request: pytest.FixtureRequest, mesh: DataPlane) -> Mapping[str, Tria
                 said(f"mutation {number + 1} of {len(done)} by itself, {trial.mutation.id}: {told}")
     finally:
         tried.end()
-        report.write_line("\n" + table(done) if done else "")
+        said(table(done) if done else "no mutation was tried")
     return {one.mutation.id: one for one in done}
 
 
