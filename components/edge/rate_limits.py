@@ -40,6 +40,9 @@ OPEN, CLOSED = "voicemesh.rate-limit.open", "voicemesh.rate-limit.closed"
 
 A route has its limits configured for one of them, and so asks through that one alone.
 """
+NO_NAME = " "
+"""What a tenant claim that is no text is counted as: all such tokens together, apart from every
+tenant, since no tenant's name is a blank."""
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
@@ -169,7 +172,10 @@ def _route(prefix: str) -> RateLimitAction:
 
 
 def _tenant(claim: str) -> RateLimitAction:
-    """The tenant as the verified token names it; without one there is nothing to count."""
+    """The tenant as the verified token names it.
+
+    Of a list Envoy makes no text, and without a default value it would count nothing.
+    """
     from envoy_data_plane.envoy.config.route.v3 import (
         RateLimitAction,
         RateLimitActionMetaData,
@@ -181,6 +187,7 @@ def _tenant(claim: str) -> RateLimitAction:
     return RateLimitAction(
         metadata=RateLimitActionMetaData(
             descriptor_key=TENANT,
+            default_value=NO_NAME,
             source=RateLimitActionMetaDataSource.DYNAMIC,
             metadata_key=MetadataKey(
                 key=filter_name, path=[MetadataKeyPathSegment(key=segment) for segment in path]

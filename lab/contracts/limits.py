@@ -27,7 +27,11 @@ def contracts(facts: Facts) -> Iterator[Contract]:
 
 
 def of_one_tenant(
-    facts: Facts, path: str, tenant: str, *headers: tuple[str, str], lasting: int = 0
+    facts: Facts,
+    path: str,
+    tenant: str | Sequence[str],
+    *headers: tuple[str, str],
+    lasting: int = 0,
 ) -> tuple[Call, ...]:
     """More requests than a tenant may send in a second, at two gateways by turns.
 
@@ -119,6 +123,15 @@ def _tenants(facts: Facts) -> Iterator[Contract]:
             )
             for index, call in enumerate(one_tenant("/api/v1/notification/1", "limited-4"))
         ),
+        shared(allowance.requests, slice(None)),
+        pause=1.0,
+    )
+    lists = [one_tenant("/api/v1/notification/1", several) for several in (["a"], ["b", "c"])]
+    yield Contract(
+        "limit.list",
+        "Tokens of which the tenant claim is a list are counted together, as one tenant.",
+        DOCUMENT,
+        tuple(lists[index % 2][index] for index in range(len(lists[0]))),
         shared(allowance.requests, slice(None)),
         pause=1.0,
     )

@@ -59,6 +59,13 @@ def _tenant(action: Object, route: str) -> Callable[[Objects], None]:
     return change
 
 
+def _lists_not_counted(objects: Objects) -> None:
+    for value in routes(objects, "edge-global-rate-limit", "notification-service."):
+        for limit in value["typed_per_filter_config"].values():
+            for rates in limit["rate_limits"]:
+                del rates["actions"][-1]["metadata"]["default_value"]
+
+
 def _no_headers(objects: Objects) -> None:
     for value in patches(objects, "edge-global-rate-limit", "HTTP_FILTER"):
         del value["typed_config"]["enable_x_ratelimit_headers"]
@@ -119,7 +126,8 @@ MUTATIONS = (
     Mutation(
         "limit.each-gateways",
         "each gateway counts a tenant's requests by itself",
-        ("limit.tenant",),
+        # Its expression fails for a list, which is then not counted.
+        ("limit.tenant", "limit.list"),
         _tenant(_EACH_GATEWAYS, "notification-service."),
         # They send so much at once that it is refused all the same, but on a slow machine.
         may_fail=("limit.others", "limit.named-tenant"),
@@ -177,7 +185,7 @@ MUTATIONS = (
     Mutation(
         "limit.by-address",
         "the limit of a route is counted by what X-Forwarded-For says, not by tenant",
-        ("limit.tenant", "limit.others", "limit.named-tenant", "outage.back.*"),
+        ("limit.tenant", "limit.others", "limit.named-tenant", "limit.list", "outage.back.*"),
         _tenant(_BY_ADDRESS, "notification-service."),
     ),
     Mutation(
@@ -185,6 +193,12 @@ MUTATIONS = (
         "all tenants share the limit of a route",
         ("limit.others",),
         _tenant(_ALL_TENANTS, "notification-service."),
+    ),
+    Mutation(
+        "limit.list-forgotten",
+        "what is no text as a tenant is not counted on the routes of a service",
+        ("limit.list",),
+        _lists_not_counted,
     ),
     Mutation(
         "limit.headers-off",

@@ -240,6 +240,7 @@ def test_tenant_comes_from_the_verified_token() -> None:
     assert own is not None
     (limit,) = own["rate_limits"]
     assert limit["actions"][1]["metadata"] == {
+        "default_value": " ",
         "descriptor_key": "tenant",
         "metadata_key": {
             "key": "envoy.filters.http.jwt_authn",
