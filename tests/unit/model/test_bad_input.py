@@ -179,7 +179,7 @@ SETTINGS: dict[str, tuple[Edit, str]] = {
     ),
     "stream idle after its connection": (
         put("edge.streamIdle", "2h"),
-        f"{KEY}edge: streamIdle 2h is longer than connectionIdle 4s",
+        f"{KEY}edge: streamIdle 2h is longer than connectionIdle 8s",
     ),
     "cipher": (
         put("gateway.tls.cipherSuites", ["RC4-MD5"]),
