@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from semantics.authorization import Guard
 from semantics.mesh import Mesh
 from semantics.objects import MeshObjects, Workload
-from semantics.regions import OUTCOMES, Space, space_of, verdicts
+from semantics.regions import ALLOW, OUTCOMES, TOKEN, Space, space_of, verdicts
 from tests.unit.semantics.generated import generate
-from tests.unit.semantics.mesh_objects import APPS, guard, item, operation, policy, source
+from tests.unit.semantics.mesh_objects import APPS, guard, item, operation, policy, source, when
 
 IDENTITIES = (("apps", "caller"), ("apps", "caller-two"), ("apps-two", "caller"))
 
@@ -100,3 +100,40 @@ def test_a_port_of_the_workload_is_on_the_grid(port: int) -> None:
     one = guard(policy(operation(ports=["18080"])), workload=workload)
     space = space_of([one], ())
     assert any(port in members for axis in space.axes for members in axis.classes)
+
+
+def _with_tokens(*policies: dict[str, Any], header: str) -> Guard:
+    rule = {
+        "issuer": "https://issuer",
+        "outputClaimToHeaders": [{"header": header, "claim": "tenant"}],
+    }
+    return guard(item("RequestAuthentication", "jwt", {"jwtRules": [rule]}), *policies)
+
+
+def _token_classes(one: Guard) -> int:
+    axis = space_of([one], ()).axis(TOKEN)
+    assert axis is not None
+    return len(axis.classes)
+
+
+def test_headers_of_claims_tell_tokens_apart_only_where_a_policy_reads_them() -> None:
+    named = policy(when("request.auth.claims[tenant]", ["a", "b"]))
+    reading = policy(when("request.headers[x-tenant]", ["a"]), name="reading")
+    unread = _token_classes(_with_tokens(named, reading, header="x-other"))
+    assert unread == _token_classes(_with_tokens(named, header="x-tenant"))
+    assert _token_classes(_with_tokens(named, reading, header="x-tenant")) > unread
+
+
+def test_a_token_with_no_value_that_is_refused_is_tried_however_many_there_are() -> None:
+    claims = ("one", "two", "three")
+    refused = [
+        policy(
+            when(f"request.auth.claims[{claim}]", [f"{claim}-{n}" for n in range(9)]),
+            when(f"request.auth.claims[{claim}]", not_values=["*"]),
+            action="DENY",
+            name=claim,
+        )
+        for claim in claims
+    ]
+    one = _with_tokens(policy(source(requestPrincipals=["*"])), *refused, header="x-other")
+    assert (verdicts(one, space_of([one], ())) == ALLOW).any()
