@@ -199,6 +199,8 @@ MUTATIONS = (
         "what is no text as a tenant is not counted on the routes of a service",
         ("limit.list",),
         _lists_not_counted,
+        # It counts nothing by the claim.
+        apart_from=("limit.all-tenants",),
     ),
     Mutation(
         "limit.headers-off",

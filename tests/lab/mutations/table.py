@@ -3,8 +3,9 @@
     python -m tests.lab.mutations.table [RESULTS …]
 
 writes docs/MUTATIONS.md. RESULTS are files that runs of tests/lab/test_promises_can_fail.py with
-VOICEMESH_MUTATIONS=FILE left behind, of what two of them tried the last one counts; without any
-results are told as unknown.
+VOICEMESH_MUTATIONS=FILE left behind. Of what two of them tried the last one counts; what it did not
+come to try by itself counts as the one before found, if the same contracts were meant. Without any
+file results are told as unknown.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.lab.mutations.all import ALL
 from tests.lab.mutations.mutation import Mutation
@@ -95,13 +97,24 @@ def document(mutations: Sequence[Mutation], results: Mapping[str, bool]) -> str:
     return "\n".join((*lines, "", last, ""))
 
 
+def caught(files: Sequence[str]) -> dict[str, bool]:
+    """Whether each mutation that was tried was caught, by id; `files` are texts of `as_json`."""
+    rows: dict[str, dict[str, Any]] = {}
+    for text in files:
+        for row in json.loads(text)["mutations"]:
+            before = rows.get(row["id"])
+            if row["alone"] is None and before and before["meant"] == row["meant"]:
+                row["alone"] = before["alone"]
+            rows[row["id"]] = row
+    return {
+        name: row["failed"] == row["alone"] == row["meant"] and not row["strays"]
+        for name, row in rows.items()
+    }
+
+
 def main(arguments: Sequence[str]) -> None:
     """Write the file."""
-    results = {
-        row["id"]: row["caught"]
-        for name in arguments
-        for row in json.loads(Path(name).read_text(encoding="utf-8"))["mutations"]
-    }
+    results = caught([Path(name).read_text(encoding="utf-8") for name in arguments])
     FILE.write_text(document(ALL, results), encoding="utf-8")
 
 

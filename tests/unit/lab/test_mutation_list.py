@@ -143,6 +143,24 @@ def test_the_table_tells_what_was_missed() -> None:
     assert json.loads(table.as_json([caught, missed]))["caught"] == 1
 
 
+def test_a_trial_by_itself_counts_for_a_later_run_that_was_cut_off() -> None:
+    one, both = frozenset({"mtls.a"}), frozenset({"mtls.a", "mtls.b"})
+    stray = {"mtls.c": "why"}
+    whole = Trial(ALL[0], one, one, stray, 1.0, alone=one)
+    later = Trial(ALL[0], one, one, {}, 1.0)
+
+    def told(*trials: Trial) -> bool:
+        return table.caught([table.as_json([each]) for each in trials])[ALL[0].id]
+
+    assert told(whole) is False
+    assert told(later) is False
+    assert told(whole, later) is True
+    assert told(later, whole) is False
+    assert told(replace(whole, alone=frozenset()), later) is False
+    assert told(whole, replace(later, meant=both, failed=both)) is False
+    assert told(whole, replace(later, failed=frozenset())) is False
+
+
 def test_the_document_has_every_mutation() -> None:
     """Results come from runs; ids and texts must be those of the code."""
     written = table.FILE.read_text(encoding="utf-8")
