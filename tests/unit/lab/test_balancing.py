@@ -14,6 +14,7 @@ from lab.contracts.promises import declared
 from lab.contracts.retries import once, repeated, tried_at
 from lab.exchange import Reply
 from model.catalogue import catalogue
+from model.service import HashOn
 
 
 def _from(*names: str) -> list[Reply]:
@@ -138,16 +139,35 @@ def test_a_repeated_request_met_several_instances(
         ]
         for names in tried
     ]
-    said = tried_at(2, 1)((), Recorded(lines, ()))
+    said = tried_at(2, range(len(lines)), 1)((), Recorded(lines, ()))
     assert (said or "") == wrong
 
 
-def test_failures_before_a_retry_are_too_few_to_take_an_instance_out() -> None:
+def test_only_the_calls_that_fail_must_be_repeated() -> None:
+    once_only = [{"proxy": A, "upstream_cluster": "inbound|80||"}]
+    twice = [*once_only, {"proxy": B, "upstream_cluster": "inbound|80||"}]
+    recorded = Recorded([once_only, twice, once_only], ())
+    assert tried_at(2, (1,), 0)((), recorded) is None
+    assert tried_at(2, (1, 2), 0)((), recorded) is not None
+
+
+def test_failures_in_a_row_are_too_few_to_take_an_instance_out() -> None:
+    """Between two that fail, requests with so many keys are answered that both instances are met."""
     contract = next(one for one in declared() if one.id == "retry.elsewhere")
     service = two_instances.hashed(catalogue())
     assert service.retries
     assert service.outliers.consecutive_5xx
-    assert 2 <= len(contract.calls) < service.outliers.consecutive_5xx
+    assert service.outliers.consecutive_5xx > 2
+    assert isinstance(service.load_balancing, HashOn)
+    header = service.load_balancing.header
+    keys: list[str] = []
+    failed = 0
+    for call in contract.calls:
+        keys.append(dict(call.request.headers)[header])
+        if call.expect.status == (503,):
+            assert failed == 0 or len(set(keys)) > 5
+            keys, failed = [], failed + 1
+    assert failed >= 4
 
 
 def _attempts(*numbers: str) -> list[Reply]:
