@@ -266,7 +266,7 @@ MUTATIONS = (
             *("jwt.unknown-key", "jwt.symmetric"),
             *("tenant.claims", "tenant.list", "route.ai-orchestrator", "path.normalised"),
             *("compression.streams", "cors.requests", "cors.refusals", "log.fields", "log.ai"),
-            *("trace.share.ai", "trace.tags-of-ai"),
+            *("trace.share.ai", "trace.tags-of-ai", "retry.ai", "limit.headers"),
         ),
         _not_verified,
     ),
@@ -370,7 +370,7 @@ MUTATIONS = (
     Mutation(
         "tenant.not-required",
         "the gateway takes tokens without a tenant",
-        ("tenant.no-claim", "tenant.padded"),
+        ("tenant.no-claim", "tenant.padded", "audit.recorded"),
         _tenant_not_required,
     ),
     Mutation(
