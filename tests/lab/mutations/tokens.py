@@ -403,7 +403,7 @@ MUTATIONS = (
         (
             *("tenant.claims", "tenant.claims-grpc", "tenant.inside", "tenant.made-up-inside"),
             *("tenant.list", "audit.recorded", "audit.fields", "audit.who", "log.fields"),
-            "trace.tags-of-ai",
+            *("trace.tags-of-ai", "trace.tags-at-gateway"),
         ),
         _tenant_not_copied,
     ),
