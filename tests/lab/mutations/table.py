@@ -31,7 +31,8 @@ contracts of [PROMISES.md](PROMISES.md): exactly those named here must fail, no 
 in brackets may, by chance. Contracts that first bring the mesh into another state (an outage, a
 second instance, a drill) are run where one of that state is meant. Then each mutation is tried by
 itself, and each contract named here must fail once more, so that it was this mistake that it
-noticed. A `*` stands for every contract whose id begins so.
+noticed. A `*` stands for every contract whose id begins so. What was tried in several runs counts as
+the last one found.
 """
 
 
