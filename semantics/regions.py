@@ -120,11 +120,14 @@ def space_of(
     guards = tuple(guards)
     always = (PEER, PORT, TOKEN) if only is None else only
     by_dimension: dict[Dimension, list[Condition]] = {dimension: [] for dimension in always}
+    headers: set[str] = set()
     for condition in _read_by(guards):
+        if condition.dimension.kind == "header":
+            headers.add(condition.dimension.name)
         if only is None or condition.dimension in only:
             by_dimension.setdefault(condition.dimension, []).append(condition)
     axes = [
-        _axis(dimension, conditions, guards, identities, (extra or {}).get(dimension, ()))
+        _axis(dimension, conditions, guards, identities, (extra or {}).get(dimension, ()), headers)
         for dimension, conditions in sorted(
             by_dimension.items(), key=lambda item: (_ORDER.index(item[0].kind), item[0].name)
         )
@@ -150,6 +153,7 @@ def _axis(
     guards: Sequence[Guard],
     identities: Iterable[tuple[str, str]],
     extra: Sequence[Any],
+    headers: Collection[str],
 ) -> Axis:
     values: list[Any]
     if dimension == PEER:
@@ -170,7 +174,6 @@ def _axis(
         values = list(dict.fromkeys(normalize(value, how) for value in values))
     values += [value for value in extra if value not in values]
     distinct = {(id(c.tests), c.negated): c for c in conditions}
-    headers = {c.dimension.name for c in _read_by(guards) if c.dimension.kind == "header"}
     classes: dict[Any, list[Any]] = {}
     for value in values:
         signature = (
