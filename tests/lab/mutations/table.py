@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +101,25 @@ def document(mutations: Sequence[Mutation], results: Mapping[str, bool]) -> str:
 
 def caught(files: Sequence[str]) -> dict[str, bool]:
     """Whether each mutation that was tried was caught, by id; `files` are texts of `as_json`."""
-    rows: dict[str, dict[str, Any]] = {}
+    known = {one.id: one for one in ALL}
+    trials: dict[str, Trial] = {}
     for text in files:
         for row in json.loads(text)["mutations"]:
-            before = rows.get(row["id"])
-            if row["alone"] is None and before and before["meant"] == row["meant"]:
-                row["alone"] = before["alone"]
-            rows[row["id"]] = row
-    return {
-        name: row["failed"] == row["alone"] == row["meant"] and not row["strays"]
-        for name, row in rows.items()
-    }
+            if row["id"] not in known:
+                continue
+            trial = _tried(known[row["id"]], row)
+            before = trials.get(row["id"])
+            if trial.alone is None and before and before.meant == trial.meant:
+                trial = replace(trial, alone=before.alone)
+            trials[row["id"]] = trial
+    return {name: trial.caught for name, trial in trials.items()}
+
+
+def _tried(mutation: Mutation, row: Mapping[str, Any]) -> Trial:
+    """A trial as `as_json` told it."""
+    alone = None if row["alone"] is None else frozenset(row["alone"])
+    meant, failed = frozenset(row["meant"]), frozenset(row["failed"])
+    return Trial(mutation, meant, failed, row["strays"], row["seconds"], alone)
 
 
 def main(arguments: Sequence[str]) -> None:
