@@ -34,7 +34,7 @@ down: setup ## Stop everything that `make up` started
 test: lint ## Prove types, units, policies, deployment, and every promise with real traffic
 	$(BIN)/python -m pytest -m "not mutations"
 
-mutations: setup ## Prove that each contract can fail (about two hours)
+mutations: setup ## Prove that each contract can fail (about two and a half hours)
 	$(BIN)/python -m pytest -m mutations
 
 lint: setup ## Format, style and types
