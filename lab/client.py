@@ -32,6 +32,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from lab import wire
 from lab.exchange import DETAILS, Reply, Request, Tls
+from lab.goaway import AnsweredBackend
 
 _NEW_NETWORK = 0x40000000
 _AT_ONCE = 64
@@ -189,6 +190,7 @@ async def _http(request: Request) -> Reply:
         http1=not http2 or (request.tls is not None and "http/1.1" in request.tls.alpn),
         http2=http2,
         local_address=request.source or None,
+        network_backend=AnsweredBackend(http2=request.http2),
     )
     url = httpcore.URL(
         scheme=scheme.encode(), host=host.encode(), port=int(port), target=request.path.encode()
