@@ -17,6 +17,8 @@ DOCUMENT = "traffic.md"
 _STEP = 0.3
 """Seconds between requests whose order matters."""
 _SLACK = 2.0
+_ROUND = 6
+"""Requests that surely meet both of two instances that take turns."""
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -46,8 +48,9 @@ def _ejected(facts: Facts, one: Service) -> Iterator[Contract]:
         replace(asked, method="POST", path="/contract?codes=500"),
         Expect((500,), served_by=one.name),
     )
-    # Once less than declared, twice over: an answer in between begins the count anew.
-    first = (good, *(bad,) * (many - 1)) * 2 + (good,) + (bad,) * many
+    # Once less than declared, twice over: an answer in between begins the count anew. Before that
+    # so many that they would meet both instances if it were not the key that chooses.
+    first = (good,) * _ROUND + (good, *(bad,) * (many - 1)) * 2 + (good,) + (bad,) * many
     calls = [replace(call, after=index * _STEP) for index, call in enumerate(first)]
     out, interval = _soon(one.outliers)
     ejected = calls[-1].after
@@ -122,10 +125,6 @@ def _ejected_in_turn(facts: Facts, one: Service) -> Iterator[Contract]:
         patient=True,
         arrangement=two_instances,
     )
-
-
-_ROUND = 6
-"""Requests that surely meet both of two instances that take turns."""
 
 
 def one_left(few: int, before: int) -> Judge:
