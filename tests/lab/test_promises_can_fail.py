@@ -51,12 +51,15 @@ def trials(request: pytest.FixtureRequest, mesh: DataPlane) -> Mapping[str, Tria
     try:
         for number, batch in enumerate(together, 1):
             done += tried.of(batch)
-            said(f"mutations, batch {number} of {len(together)}: {done[-1].seconds:.0f} s")
+            strays = "".join(f"; also failed: {name}" for name in done[-1].strays)
+            said(f"mutations, batch {number} of {len(together)}: {done[-1].seconds:.0f} s{strays}")
         for number, trial in enumerate(done):
             if trial.alone is None:
                 done[number] = tried.by_itself(trial)
                 told = "noticed" if done[number].alone == trial.meant else "NOT NOTICED"
-                said(f"mutation {number + 1} of {len(done)} by itself, {trial.mutation.id}: {told}")
+                also = "".join(f"; also failed: {name}" for name in done[number].also)
+                place = f"mutation {number + 1} of {len(done)}"
+                said(f"{place} by itself, {trial.mutation.id}: {told}{also}")
     finally:
         tried.end()
         said(table(done) if done else "no mutation was tried")

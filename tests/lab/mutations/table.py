@@ -55,6 +55,7 @@ def table(trials: Sequence[Trial]) -> str:
             f"{'':{width}}  failed too: {name}: {why[:300]}"
             for name, why in sorted(one.strays.items())
         ]
+        lines += [f"{'':{width}}  failed by itself too: {name}" for name in sorted(one.also)]
     return "\n".join((*lines, summary([one.caught for one in trials])))
 
 
@@ -73,6 +74,7 @@ def as_json(trials: Sequence[Trial]) -> str:
             "failed": sorted(one.failed),
             "alone": None if one.alone is None else sorted(one.alone),
             "strays": one.strays,
+            "also": one.also,
             "caught": one.caught,
             "seconds": round(one.seconds, 1),
         }
@@ -110,7 +112,7 @@ def caught(files: Sequence[str]) -> dict[str, bool]:
             trial = _tried(known[row["id"]], row)
             before = trials.get(row["id"])
             if trial.alone is None and before and before.meant == trial.meant:
-                trial = replace(trial, alone=before.alone)
+                trial = replace(trial, alone=before.alone, also=before.also)
             trials[row["id"]] = trial
     return {name: trial.caught for name, trial in trials.items()}
 
@@ -119,7 +121,8 @@ def _tried(mutation: Mutation, row: Mapping[str, Any]) -> Trial:
     """A trial as `as_json` told it."""
     alone = None if row["alone"] is None else frozenset(row["alone"])
     meant, failed = frozenset(row["meant"]), frozenset(row["failed"])
-    return Trial(mutation, meant, failed, row["strays"], row["seconds"], alone)
+    strays, also = row["strays"], row["also"]
+    return Trial(mutation, meant, failed, strays, row["seconds"], alone, also)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from components.gateway_workload import GATEWAY
 from lab.clients import Clients
@@ -44,6 +44,9 @@ class Trial:
     """What the whole batch took."""
     alone: frozenset[str] | None = None
     """Contracts of `meant` that failed when nothing else was wrong; None where that was not tried."""
+    also: dict[str, str] = field(default_factory=dict)
+    """Strays of the batch that failed when nothing else was wrong: it is this one that they are
+    due to."""
 
     @property
     def caught(self) -> bool:
@@ -84,7 +87,7 @@ class Trials:
                 seconds = time.monotonic() - start
                 yield Trial(mutation, own, frozenset(), {"the lab": str(error)}, seconds)
             return
-        wrong = {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
+        wrong = _wrong(outcomes)
         # A contract that could not be tried has noticed nothing.
         failed = {one.contract.id for one in outcomes if one.tried and not one.passed}
         expected = {each for one in batch for each in meant(one, tried)} & failed
@@ -101,15 +104,17 @@ class Trials:
     def by_itself(self, trial: Trial) -> Trial:
         """The same trial, with what its mutation makes fail of the contracts meant when nothing else
         is wrong: in a batch a contract could have failed by a mutation that it is not meant for.
+        Strays of the batch are run too, which shows whose they are.
         """
-        wanted = [one for one in self._contracts() if one.id in trial.meant]
+        wanted = [one for one in self._contracts() if one.id in {*trial.meant, *trial.strays}]
         try:
             self._change([trial.mutation])
             outcomes = self._run(wanted)
         except LabError as error:
             return replace(trial, strays={**trial.strays, "the lab, by itself": str(error)})
-        failed = frozenset(one.contract.id for one in outcomes if one.tried and not one.passed)
-        return replace(trial, alone=failed)
+        failed = {one.contract.id for one in outcomes if one.tried and not one.passed}
+        also = {name: why for name, why in _wrong(outcomes).items() if name in trial.strays}
+        return replace(trial, alone=trial.meant & failed, also=also)
 
     def end(self) -> None:
         """Make the mesh right again."""
@@ -146,6 +151,10 @@ class Trials:
     def _run(self, chosen: Sequence[Contract]) -> list[Outcome]:
         with Clients(self._data_plane.lab) as clients:
             return list(run(chosen, World(self._data_plane), clients))
+
+
+def _wrong(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    return {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
 
 
 def _affordable(found: Sequence[Contract], batch: Sequence[Mutation]) -> list[Contract]:

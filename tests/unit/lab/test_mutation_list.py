@@ -132,6 +132,7 @@ def test_the_table_tells_what_was_missed() -> None:
     stray = Trial(mutation, noticed, noticed, {"c.d": "why"}, 1.0, alone=noticed)
     another = Trial(mutation, noticed, noticed, {}, 1.0, alone=nothing)
     not_alone = Trial(mutation, noticed, noticed, {}, 1.0)
+    guilty = replace(stray, also={"c.d": "why"})
     trials = [caught, missed, stray, another, not_alone]
     assert [one.caught for one in trials] == [True, False, False, False, False]
     told = table.table(trials)
@@ -141,6 +142,9 @@ def test_the_table_tells_what_was_missed() -> None:
     assert "did not fail by itself: a.b" in told
     assert told.endswith("1 of 5 mutations caught by exactly the contracts meant")
     assert json.loads(table.as_json([caught, missed]))["caught"] == 1
+    assert "failed by itself too: c.d" not in told
+    assert "failed by itself too: c.d" in table.table([guilty])
+    assert not guilty.caught
 
 
 def test_a_trial_by_itself_counts_for_a_later_run_that_was_cut_off() -> None:
