@@ -9,6 +9,10 @@ from collections.abc import Iterable
 
 from components.component import ComponentArgs, MeshComponent
 from components.destination_rule import destination_rule
+from components.istio.destination_rule import (
+    ConnectionPoolSettings,
+    ConnectionPoolSettingsHTTPSettings,
+)
 from components.istio.service_entry import ServiceEntry, ServiceEntrySpec, ServicePort
 from components.istio.sidecar import (
     IstioEgressListener,
@@ -22,6 +26,7 @@ from components.virtual_service import mesh_route, public_routes
 from components.wire import ObjectMeta
 from model.service import Service
 from model.settings import Authentication, Cors, Namespaces, Split
+from model.values import seconds
 
 
 class ServiceTrafficArgs(ComponentArgs):
@@ -84,7 +89,12 @@ def _claim_headers(authentication: Authentication) -> tuple[str, ...]:
 
 
 def _sidecar(args: ServiceTrafficArgs) -> Manifest:
-    """The proxy hears of the services it may call, its egress hosts and the trace collector."""
+    """The proxy hears of the services it may call, its egress hosts and the trace collector.
+
+    It closes idle connections to its application before that does: a request on a connection that
+    the application is just closing is answered with 503 (UC), and a write is not repeated then.
+    Source: https://istio.io/latest/docs/reference/config/networking/sidecar/
+    """
     namespace = args.namespaces.apps
     hosts = [f"./{service_host(callee, namespace)}" for callee in args.callees]
     hosts += [f"./{host}" for host in args.service.egress]
@@ -94,9 +104,16 @@ def _sidecar(args: ServiceTrafficArgs) -> Manifest:
         spec=SidecarSpec(
             workload_selector=WorkloadSelector(labels={"app": args.service.name}),
             egress=[IstioEgressListener(hosts=hosts)],
+            inbound_connection_pool=ConnectionPoolSettings(
+                http=ConnectionPoolSettingsHTTPSettings(idle_timeout=_half(args.service.keep_alive))
+            ),
             outbound_traffic_policy=OutboundTrafficPolicy(mode="REGISTRY_ONLY"),
         ),
     ).manifest()
+
+
+def _half(duration: str) -> str:
+    return f"{int(seconds(duration) * 1000) // 2}ms"
 
 
 def _egress(service: Service, namespace: str) -> Iterable[Manifest]:

@@ -33,6 +33,8 @@ import hypercorn.config
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 DESCRIBE = "describe"
+CONNECTION = "Connection"
+"""Field of an answer: address and port of the other end of the connection that the request came by."""
 PIECE = "Piece"
 """Field of an answer: seconds after the request's headers, a blank, bytes."""
 _LARGEST_MESSAGE = 64 * 2**20
@@ -99,6 +101,7 @@ class Application:
             path=f"{path}?{query}" if query else path,
             protocol=f"HTTP/{scope['http_version']}",
             headers=[(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]],
+            more={CONNECTION: ":".join(map(str, scope["client"] or ()))},
         )
         if scope["type"] == "websocket":
             await _websocket(seen, receive, send)

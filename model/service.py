@@ -186,6 +186,9 @@ class Service(Model):
     pool: Pool = Pool()
     outliers: Outliers = Outliers()
     subsets: tuple[Subset, ...] = ()
+    keep_alive: Duration = "5s"
+    """How long the application leaves a connection open on which no request comes; its proxy closes
+    it after half of that. Uvicorn's and Node's own default is 5 s, gunicorn's 2 s."""
     egress: tuple[Host, ...] = ()
     """Hosts outside the mesh that the service calls over TLS on port 443; nothing else leaves."""
     ai: bool = False
@@ -234,6 +237,8 @@ class Service(Model):
             _unique("caller", list(self.callers))
             if self.name in self.callers:
                 raise ValueError(f"{self.name} names itself as a caller")
+        if seconds(self.keep_alive) < 1:
+            raise ValueError(f"keep_alive {self.keep_alive} is shorter than 1s")
         if self.locality and not (
             self.outliers.consecutive_5xx or self.outliers.consecutive_gateway
         ):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from lab.contracts import (
     access,
     access_log,
+    applications,
     audit,
     balancing,
     capacity,
@@ -62,6 +63,7 @@ FAMILIES = (
         compression,
         connections,
         streams,
+        applications,
         stream_calls,
         listeners,
         traffic,

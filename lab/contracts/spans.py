@@ -19,7 +19,7 @@ from model.service import Service
 DOCUMENT = "telemetry.md"
 _OK = Expect((200,))
 _SPANS_LATE = 6.0
-_AI_TIMES, _OTHER_TIMES = 10, 5
+_AI_TIMES, _OTHER_TIMES = 10, 10
 """How often each route is asked whose requests are not all traced: at 50 % one route in a thousand is
 not seen, and of all others at 10 % about one request in each that is."""
 _ALL_TRACED = "websocket"
@@ -241,7 +241,7 @@ def _tagged(asked: Sequence[_Asked], tags: Tags) -> Watch:
                 if len(found) != 1:
                     return (
                         f"{who.name} reported {len(found)} spans of a call by {one.caller.name}"
-                        f" to {one.callee.name}"
+                        f" to {one.callee.name}: {found}"
                     )
                 if wrong := mistagged(found[0], tags, _ANSWERED if who.ai else {}):
                     return wrong

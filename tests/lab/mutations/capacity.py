@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tests.lab.mutations.edge import routes, without_routes
-from tests.lab.mutations.mutation import Mutation, Object, Objects, named, without
+from tests.lab.mutations.mutation import Mutation, Object, Objects, named, of_kind, without
 
 
 def _policy(objects: Objects, service: str) -> Object:
@@ -68,6 +68,11 @@ def _half_and_half(objects: Objects) -> None:
         "distribute"
     ]:
         share["to"] = dict.fromkeys(share["to"], 50)
+
+
+def _kept_for_application(objects: Objects) -> None:
+    for one in of_kind(objects, "Sidecar"):
+        one["spec"].pop("inboundConnectionPool", None)
 
 
 def _outliers(service: str, **changes: Any) -> Callable[[Objects], None]:
@@ -212,6 +217,12 @@ MUTATIONS = (
         "idle connections are kept for an hour",
         ("connection.idle",),
         _connections(httpIdleTimeout="3600s"),
+    ),
+    Mutation(
+        "application.idle-kept",
+        "a proxy keeps idle connections to its application until the application closes them",
+        ("application.idle",),
+        _kept_for_application,
     ),
     Mutation(
         "connection.headers-awaited",
