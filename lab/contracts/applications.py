@@ -11,36 +11,43 @@ from lab.contracts.contract import service as through
 from lab.contracts.facts import Facts
 from lab.contracts.stream_requests import (
     SERVED,
+    calling,
     short_lived,
     streaming,
-    streaming_route,
+    streaming_routes,
 )
 from lab.exchange import Reply, Request
 from lab.streams import CONNECTION
+from model.service import Route, Service
 from model.values import seconds
 
 _LONGEST = 20
 """Seconds of the longest `keep_alive` that the contract waits for."""
 _TIMES, _STEP = 8, 0.15
-"""Requests one after the other, so many that a connection which is kept has some of them, and the
-seconds between them."""
+"""Requests one after the other, so many that some share a connection, and the seconds between them."""
+_AT_ONCE, _PIECES, _PAUSE = 24, 4, 0.25
+"""Requests that hold a connection each, so many that they would take every one that was kept, also
+those that other contracts left behind; pieces of each one's body, and the seconds between them."""
 _STILL = 0.8
 """Part of `keep_alive` after which the application would not have closed the connection."""
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
     """The family `application`."""
-    one = short_lived(facts.catalogue)
+    one, route = _streaming(facts)
     keep_alive = float(seconds(one.keep_alive))
     if keep_alive > _LONGEST:
         return
-    request = Request(
+    asked = Request(
         f"service:{one.name}:{http_port(one).number}",
         authority=one.name,
-        path=f"{streaming_route(one).path}/1",
-        headers=headers(facts),
+        method="POST",
+        path=f"{route.path}/1",
+        headers=(*headers(facts), ("transfer-encoding", "chunked")),
+        messages=("a",),
     )
-    asked = Call(through(facts.catalogue.callers(one)[0]), request, SERVED)
+    holding = replace(asked, messages=("a",) * _PIECES, pauses=_PAUSE)
+    caller = through(facts.catalogue.callers(one)[0])
     later = (_TIMES - 1) * _STEP + keep_alive * _STILL
     yield Contract(
         "application.idle",
@@ -48,14 +55,23 @@ def contracts(facts: Facts) -> Iterator[Contract]:
         " application's `keep_alive`, and so before the application does: no request is lost on a"
         " connection that is just being closed.",
         "traffic.md",
-        tuple(
-            replace(asked, after=start + index * _STEP)
-            for start in (0.0, later)
-            for index in range(_TIMES)
+        (
+            *(Call(caller, asked, SERVED, after=index * _STEP) for index in range(_TIMES)),
+            *(Call(caller, holding, SERVED, after=later) for _ in range(_AT_ONCE)),
         ),
         closed_between(_TIMES),
         patient=True,
         arrangement=streaming,
+    )
+
+
+def _streaming(facts: Facts) -> tuple[Service, Route]:
+    """A service that tells of its connections and that the contracts about streams leave alone."""
+    busy = {short_lived(facts.catalogue).name, calling(facts.catalogue).name}
+    return next(
+        (one, route)
+        for one, route in streaming_routes(facts.catalogue)
+        if one.name not in busy and not route.methods and facts.catalogue.callers(one)
     )
 
 

@@ -21,7 +21,7 @@ _OK = Expect((200,))
 _SPANS_LATE = 6.0
 _AI_TIMES, _OTHER_TIMES = 10, 10
 """How often each route is asked whose requests are not all traced: at 50 % one route in a thousand is
-not seen, and of all others at 10 % about one request in each that is."""
+not seen, and of all others at 10 % spans of fewer than half of the services come once in 50,000 runs."""
 _ALL_TRACED = "websocket"
 _EVERY_SPAN = (
     "Every span of a request has `environment` (the stack) and `cluster`, and `tenant_id`, `user_id`,"
