@@ -188,7 +188,7 @@ class Service(Model):
     subsets: tuple[Subset, ...] = ()
     keep_alive: Duration = "5s"
     """How long the application leaves a connection open on which no request comes; its proxy closes
-    it after half of that. Uvicorn's and Node's own default is 5 s, gunicorn's 2 s."""
+    it after half of that. Uvicorn's own default is 5 s, gunicorn's 2 s."""
     egress: tuple[Host, ...] = ()
     """Hosts outside the mesh that the service calls over TLS on port 443; nothing else leaves."""
     ai: bool = False
