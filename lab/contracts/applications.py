@@ -79,7 +79,7 @@ def closed_between(first: int) -> Judge:
     """The `first` requests shared connections, and no later one came over one of those."""
 
     def judge(replies: Sequence[Reply]) -> str | None:
-        found = [_connection(reply) for reply in replies]
+        found = [reply.echoed(CONNECTION) or "" for reply in replies]
         before, after = found[:first], found[first:]
         if "" in found:
             return f"the application did not say over which connection it was asked: {found}"
@@ -90,14 +90,3 @@ def closed_between(first: int) -> Judge:
         return None
 
     return judge
-
-
-def _connection(reply: Reply) -> str:
-    return next(
-        (
-            line.partition("=")[2]
-            for line in reply.body.splitlines()
-            if line.startswith(f"{CONNECTION}=")
-        ),
-        "",
-    )

@@ -9,7 +9,7 @@ the start, against all. VOICEMESH_MUTATIONS=FILE keeps the results as JSON.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -51,19 +51,22 @@ def trials(request: pytest.FixtureRequest, mesh: DataPlane) -> Mapping[str, Tria
     try:
         for number, batch in enumerate(together, 1):
             done += tried.of(batch)
-            strays = "".join(f"; also failed: {name}" for name in done[-1].strays)
-            said(f"mutations, batch {number} of {len(together)}: {done[-1].seconds:.0f} s{strays}")
+            place = f"batch {number} of {len(together)}"
+            said(f"mutations, {place}: {done[-1].seconds:.0f} s{_also(done[-1].strays)}")
         for number, trial in enumerate(done):
             if trial.alone is None:
                 done[number] = tried.by_itself(trial)
                 told = "noticed" if done[number].alone == trial.meant else "NOT NOTICED"
-                also = "".join(f"; also failed: {name}" for name in done[number].also)
-                place = f"mutation {number + 1} of {len(done)}"
-                said(f"{place} by itself, {trial.mutation.id}: {told}{also}")
+                place = f"mutation {number + 1} of {len(done)} by itself"
+                said(f"{place}, {trial.mutation.id}: {told}{_also(done[number].also)}")
     finally:
         tried.end()
         said(table(done) if done else "no mutation was tried")
     return {one.mutation.id: one for one in done}
+
+
+def _also(failed: Iterable[str]) -> str:
+    return "".join(f"; also failed: {name}" for name in sorted(failed))
 
 
 def _chosen(request: pytest.FixtureRequest) -> list[Mutation]:

@@ -74,7 +74,7 @@ def as_json(trials: Sequence[Trial]) -> str:
             "failed": sorted(one.failed),
             "alone": None if one.alone is None else sorted(one.alone),
             "strays": one.strays,
-            "also": one.also,
+            "also": sorted(one.also),
             "caught": one.caught,
             "seconds": round(one.seconds, 1),
         }
@@ -112,7 +112,7 @@ def caught(files: Sequence[str]) -> dict[str, bool]:
             trial = _tried(known[row["id"]], row)
             before = trials.get(row["id"])
             if trial.alone is None and before and before.meant == trial.meant:
-                trial = replace(trial, alone=before.alone, also=before.also)
+                trial = replace(trial, alone=before.alone)
             trials[row["id"]] = trial
     return {name: trial.caught for name, trial in trials.items()}
 
@@ -121,8 +121,7 @@ def _tried(mutation: Mutation, row: Mapping[str, Any]) -> Trial:
     """A trial as `as_json` told it."""
     alone = None if row["alone"] is None else frozenset(row["alone"])
     meant, failed = frozenset(row["meant"]), frozenset(row["failed"])
-    strays, also = row["strays"], row["also"]
-    return Trial(mutation, meant, failed, strays, row["seconds"], alone, also)
+    return Trial(mutation, meant, failed, row["strays"], row["seconds"], alone)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from components.gateway_workload import GATEWAY
 from lab.clients import Clients
@@ -44,7 +44,7 @@ class Trial:
     """What the whole batch took."""
     alone: frozenset[str] | None = None
     """Contracts of `meant` that failed when nothing else was wrong; None where that was not tried."""
-    also: dict[str, str] = field(default_factory=dict)
+    also: frozenset[str] = frozenset()
     """Strays of the batch that failed when nothing else was wrong: it is this one that they are
     due to."""
 
@@ -87,7 +87,7 @@ class Trials:
                 seconds = time.monotonic() - start
                 yield Trial(mutation, own, frozenset(), {"the lab": str(error)}, seconds)
             return
-        wrong = _wrong(outcomes)
+        wrong = {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
         # A contract that could not be tried has noticed nothing.
         failed = {one.contract.id for one in outcomes if one.tried and not one.passed}
         expected = {each for one in batch for each in meant(one, tried)} & failed
@@ -112,9 +112,8 @@ class Trials:
             outcomes = self._run(wanted)
         except LabError as error:
             return replace(trial, strays={**trial.strays, "the lab, by itself": str(error)})
-        failed = {one.contract.id for one in outcomes if one.tried and not one.passed}
-        also = {name: why for name, why in _wrong(outcomes).items() if name in trial.strays}
-        return replace(trial, alone=trial.meant & failed, also=also)
+        failed = frozenset(one.contract.id for one in outcomes if one.tried and not one.passed)
+        return replace(trial, alone=failed & trial.meant, also=failed & trial.strays.keys())
 
     def end(self) -> None:
         """Make the mesh right again."""
@@ -151,10 +150,6 @@ class Trials:
     def _run(self, chosen: Sequence[Contract]) -> list[Outcome]:
         with Clients(self._data_plane.lab) as clients:
             return list(run(chosen, World(self._data_plane), clients))
-
-
-def _wrong(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    return {one.contract.id: "; ".join(one.problems) for one in outcomes if not one.passed}
 
 
 def _affordable(found: Sequence[Contract], batch: Sequence[Mutation]) -> list[Contract]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import mesh
-from model import stack_file
+import render
 from model.catalogue import catalogue
 from model.service import Port, Service
 from model.values import seconds
@@ -13,14 +12,12 @@ from model.values import seconds
 
 @pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
 def test_proxies_close_idle_connections_before_applications_do(stack: str) -> None:
-    services = catalogue()
     sidecars = {
-        declared["metadata"]["name"]: declared["spec"]
-        for part in mesh.parts(stack, stack_file.load(stack, services), services)
-        for declared in part.objects()
-        if isinstance(declared, dict) and declared["kind"] == "Sidecar"
+        one["metadata"]["name"]: one["spec"]
+        for one in render.expanded(render.declared(stack))
+        if one["kind"] == "Sidecar"
     }
-    for service in services.services:
+    for service in catalogue().services:
         pool = sidecars[service.name]["inboundConnectionPool"]
         # Nothing else: a limit here would hold for all callers together.
         assert list(pool) == ["http"]

@@ -37,12 +37,12 @@ def test_connections_are_closed_between(connections: Sequence[str], wrong: str) 
 def test_requests_come_before_the_application_would_have_closed_the_connection() -> None:
     contract = next(one for one in declared() if one.id == "application.idle")
     times = [call.after for call in contract.calls]
-    half = sum(len(call.request.messages) == 1 for call in contract.calls)
+    first = sum(len(call.request.messages) == 1 for call in contract.calls)
     address = contract.calls[0].request.address
     name = address.split(":")[1]
     keep_alive = float(seconds(catalogue().service(name).keep_alive))
-    silence = times[half] - times[half - 1]
+    silence = times[first] - times[first - 1]
     assert keep_alive / 2 + 1 < silence < keep_alive
     # Within a group, none is so late that the proxy would have closed the connection.
-    steps = [later - before for before, later in pairwise(times[:half])]
+    steps = [later - before for before, later in pairwise(times[:first])]
     assert max(steps) < keep_alive / 2 - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 
 import pytest
 from h2.config import H2Configuration
@@ -54,11 +54,14 @@ class Server:
             await asyncio.sleep(0)
 
 
-def reply(server: Server) -> Reply:
-    """What the client makes of the server's answer."""
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def reply(serve: Serve) -> Reply:
+    """What the client makes of a server's answer."""
 
     async def run() -> Reply:
-        async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
             address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
             return await perform(Request(address, "goaway.example", http2=True, timeout=5))
 
@@ -72,13 +75,13 @@ def reply(server: Server) -> Reply:
     ids=["none", "before", "amid", "both", "three"],
 )
 def test_the_answer_is_taken(before: bytes, amid: bytes, pieces: int) -> None:
-    got = reply(Server(before, amid, pieces))
+    got = reply(Server(before, amid, pieces).serve)
     assert (got.error, got.status, got.body) == ("", 200, "served" * 1000)
 
 
 @pytest.mark.parametrize("goaway", [NONE, ERROR], ids=["no-stream", "error"])
 def test_a_server_that_refuses_the_request_or_breaks_off_is_an_error(goaway: bytes) -> None:
-    got = reply(Server(before=goaway))
+    got = reply(Server(before=goaway).serve)
     assert got.status == 0
     assert "Protocol" in got.error or "ConnectionTerminated" in got.error
 
@@ -87,19 +90,13 @@ def test_a_server_that_refuses_the_request_or_breaks_off_is_an_error(goaway: byt
     "spoken", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0"], ids=["http1", "cut"]
 )
 def test_what_is_no_http2_is_an_error_and_not_waited_for(spoken: bytes) -> None:
-    async def run(pieces: Sequence[bytes]) -> Reply:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            for piece in pieces:
-                writer.write(piece)
-            writer.write_eof()
-            await reader.read()
-            writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(spoken)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
 
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-            address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-            return await perform(Request(address, "goaway.example", http2=True, timeout=5))
-
-    got = asyncio.run(run([spoken]))
+    got = reply(serve)
     assert got.status == 0
     assert "Protocol" in got.error
     assert got.seconds < 4

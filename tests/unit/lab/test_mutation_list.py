@@ -132,7 +132,7 @@ def test_the_table_tells_what_was_missed() -> None:
     stray = Trial(mutation, noticed, noticed, {"c.d": "why"}, 1.0, alone=noticed)
     another = Trial(mutation, noticed, noticed, {}, 1.0, alone=nothing)
     not_alone = Trial(mutation, noticed, noticed, {}, 1.0)
-    guilty = replace(stray, also={"c.d": "why"})
+    guilty = replace(stray, also=frozenset({"c.d"}))
     trials = [caught, missed, stray, another, not_alone]
     assert [one.caught for one in trials] == [True, False, False, False, False]
     told = table.table(trials)
