@@ -113,7 +113,7 @@ class Trials:
         except LabError as error:
             return replace(trial, strays={**trial.strays, "the lab, by itself": str(error)})
         failed = frozenset(one.contract.id for one in outcomes if one.tried and not one.passed)
-        return replace(trial, alone=failed & trial.meant, also=failed & trial.strays.keys())
+        return replace(trial, alone=failed & trial.meant, also=failed.intersection(trial.strays))
 
     def end(self) -> None:
         """Make the mesh right again."""
